@@ -1,0 +1,1 @@
+"""Rules and facts in pure Python: this room imports neither gdb nor ctypes."""

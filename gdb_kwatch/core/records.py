@@ -1,0 +1,153 @@
+"""Plain data that crosses the rooms: regions, hits, traps, and their JSON (the contract).
+
+A trap is one #DB exception of one thread; a hit is one watchpoint that it touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .debugreg import EXECUTE, READ_WRITE, WRITE, Piece, pieces_of
+
+USER = "user"
+KERNEL = "kernel"
+UNTRAPPED = "untrapped"
+
+BY_DR6 = "dr6"
+BY_VALUE = "value"
+
+# What a watchpoint asks for, and the R/W field that gdb gives its slot: x86 has no read-only
+# watchpoint, so gdb puts an rwatch into an access slot (`insert_bp_location`).
+ACCESS_RW = {"write": WRITE, "read": READ_WRITE, "access": READ_WRITE, "execute": EXECUTE}
+
+
+class Region(NamedTuple):
+    """Bytes that a watchpoint watches, before gdb cuts them into pieces."""
+
+    address: int
+    length: int
+    rw: int
+
+    def pieces(self) -> list[Piece]:
+        return pieces_of(*self)
+
+    def covers(self, address: int) -> bool:
+        return self.address <= address < self.address + self.length
+
+
+@dataclass
+class Hit:
+    """One watchpoint touched by a trap.  ``old`` and ``new`` are as gdb prints them, None where
+    the value cannot be had; ``raw`` keeps what is needed to print them later."""
+
+    number: int
+    expression: str
+    slots: tuple[int, ...]
+    address: int
+    size: int
+    access: str
+    changed: bool
+    stop: bool
+    seen_by: str = BY_DR6
+    blamed: bool = False
+    missed: bool = False
+    old: str | None = None
+    new: str | None = None
+    raw: Any = None
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "expression": self.expression,
+            "slots": list(self.slots),
+            "address": hex(self.address),
+            "size": self.size,
+            "access": self.access,
+            "old": self.old,
+            "new": self.new,
+            "changed": self.changed,
+            "stop": self.stop,
+            "seen_by": self.seen_by,
+            "blamed": self.blamed,
+        }
+
+
+@dataclass
+class Trap:
+    """One trap and its hits; with origin ``untrapped``, bytes found changed at a stop.
+
+    ``pc`` is the program counter at the trap, after the access.  ``place`` is where the access
+    itself was made, filled in when somebody looks.
+    """
+
+    number: int
+    inferior: int
+    thread: int
+    lwp: int
+    pc: int
+    dr6: int
+    hits: list[Hit]
+    origin: str = USER
+    stopped: bool = False
+    place: Any = None
+
+    def json(self, place: dict[str, Any]) -> dict[str, Any]:
+        """The object of the contract; ``place`` has pc, function, file, line, instruction."""
+        return {
+            "trap": self.number,
+            "inferior": self.inferior,
+            "thread": self.thread,
+            "lwp": self.lwp,
+            **place,
+            "dr6": self.dr6,
+            "origin": self.origin,
+            "stopped": self.stopped,
+            "hits": [hit.json() for hit in self.hits],
+        }
+
+
+@dataclass
+class History:
+    """The traps of this session, the oldest forgotten first: a ring of ``limit`` traps."""
+
+    limit: int = 10_000
+    count: int = 0
+    _ring: deque[Trap] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._ring = deque(self._ring, maxlen=self.limit)
+
+    def next_number(self) -> int:
+        self.count += 1
+        return self.count
+
+    def add(self, trap: Trap) -> None:
+        self._ring.append(trap)
+
+    def resize(self, limit: int) -> None:
+        """Keep at most ``limit`` traps from now on; the newest stay."""
+        self.limit = limit
+        self._ring = deque(self._ring, maxlen=limit)
+
+    def last(self, count: int | None = None) -> list[Trap]:
+        """The newest ``count`` traps (all, if None), oldest first."""
+        traps = list(self._ring)
+        if count is None:
+            return traps
+        return traps[len(traps) - count :] if count < len(traps) else traps
+
+    def __iter__(self) -> Iterator[Trap]:
+        return iter(list(self._ring))
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+
+def dumps(rows: Iterable[Any]) -> str:
+    """A JSON array, one row a line: readable, and easy to compare."""
+    lines = [json.dumps(row) for row in rows]
+    return "[" + ",\n ".join(lines) + "]\n"

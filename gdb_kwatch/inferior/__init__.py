@@ -1,0 +1,1 @@
+"""The gdb side of a program under debug: adoption, sentinels, slots, traps."""

@@ -1,0 +1,1 @@
+"""One module for each kernel interface; this room imports ctypes where it must, never gdb."""
