@@ -1,0 +1,49 @@
+"""A fault of kwatch's own must not end a session: it is told in one line, once for each kind."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import gdb
+
+_last: str | None = None
+_told: set[str] = set()
+
+
+def report(where: str, error: BaseException) -> None:
+    """Tell a fault in one line; ``kwatch doctor -traceback`` shows the last one whole."""
+    global _last
+    _last = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    line = f"{type(error).__name__} in {where}: {error}".replace("\n", " ")
+    if line in _told:
+        return
+    _told.add(line)
+    gdb.write(
+        f"kwatch: internal fault, {line} ('kwatch doctor -traceback' shows it whole)\n",
+        gdb.STDERR,
+    )
+
+
+def last() -> str | None:
+    """The traceback of the last fault; None where there was none."""
+    return _last
+
+
+def guarded(default: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a gdb hook safe: a fault is told and ``default`` is returned."""
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def safe(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                report(function.__qualname__, error)
+                return default
+
+        return safe
+
+    return wrap

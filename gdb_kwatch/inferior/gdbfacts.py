@@ -1,0 +1,152 @@
+"""What differs between gdbs, and small questions that only gdb can answer.
+
+Each workaround names the version where it was seen.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import gdb
+
+VERSION = tuple(int(n) for n in re.findall(r"\d+", gdb.VERSION)[:2])
+
+# gdb.BP_HARDWARE_BREAKPOINT is new in gdb 11; bptype bp_hardware_breakpoint is 2 in every gdb.
+HARDWARE_BREAKPOINT = getattr(gdb, "BP_HARDWARE_BREAKPOINT", 2)
+WATCH_TYPES = (
+    gdb.BP_WATCHPOINT,
+    gdb.BP_HARDWARE_WATCHPOINT,
+    gdb.BP_READ_WATCHPOINT,
+    gdb.BP_ACCESS_WATCHPOINT,
+)
+
+_LOCATION = re.compile(r"^\s*-?\d+\.\d+\s.*?(0x[0-9a-f]+)", re.M)
+_CODE_ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+def interpreter_is_mi() -> bool:
+    """Whether this gdb was started with an MI interpreter (or DAP).
+
+    The command line is asked, as gdb's Python has no interpreter query on any version here.
+    """
+    arguments = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    for i, argument in enumerate(arguments):
+        if re.match(rb"-{1,2}i(n(t(e(r(p(r(e(t(e(r)?)?)?)?)?)?)?)?)?)?=(mi|dap)", argument):
+            return True
+        if re.match(rb"-{1,2}i(nterpreter)?$", argument):
+            return arguments[i + 1 : i + 2] != [] and arguments[i + 1][:2] in (b"mi", b"da")
+    return False
+
+
+def location_addresses(bp: gdb.Breakpoint) -> list[int]:
+    """The addresses of a breakpoint's locations, in gdb's order; [] where it has none.
+
+    ``gdb.BreakpointLocation`` is new in gdb 13; before, ``maint info breakpoints`` tells.
+    """
+    if hasattr(bp, "locations"):
+        found = [loc.address for loc in bp.locations]
+        return [address for address in found if address is not None]
+    try:
+        text = gdb.execute(f"maint info breakpoints {bp.number}", to_string=True)
+    except gdb.error:
+        return []
+    return [int(address, 16) for address in _LOCATION.findall(text)]
+
+
+def code_address(bp: gdb.Breakpoint) -> int | None:
+    """Where a hardware breakpoint stands; None while it is pending."""
+    found = location_addresses(bp)
+    if found:
+        return found[0]
+    try:
+        text = gdb.execute(f"info breakpoints {bp.number}", to_string=True)
+    except gdb.error:
+        return None
+    match = _CODE_ADDRESS.search(text)
+    return int(match.group(), 16) if match else None
+
+
+def hardware_allowed() -> bool:
+    """``can-use-hw-watchpoints``; another script may have set it to 0."""
+    return bool(gdb.parameter("can-use-hw-watchpoints"))
+
+
+def symbol_at(address: int) -> str | None:
+    """gdb's ``info symbol``: the static symbol that holds ``address``, None outside of any."""
+    try:
+        text = gdb.execute(f"info symbol {address:#x}", to_string=True)
+    except gdb.error:
+        return None
+    return None if text.startswith("No symbol") else text.strip()
+
+
+def _integer_types() -> dict[int, gdb.Type]:
+    """Unsigned integers of 1, 2, 4 and 8 bytes, whatever the current language is.
+
+    C's names do not parse while the language is Rust or Ada, so they are looked up in C.
+    """
+    names = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
+    try:
+        return {size: gdb.lookup_type(name) for size, name in names.items()}
+    except gdb.error:
+        before = gdb.parameter("language")
+        gdb.execute("set language c", to_string=True)
+        try:
+            return {size: gdb.lookup_type(name) for size, name in names.items()}
+        finally:
+            gdb.execute(f"set language {before}", to_string=True)
+
+
+INTEGERS = _integer_types()
+
+
+def memory_lvalue(address: int, size: int) -> gdb.Value:
+    """A lazy lvalue of ``size`` (1, 2, 4, 8) bytes at ``address``."""
+    return gdb.Value(address).cast(INTEGERS[size].pointer()).dereference()
+
+
+def architecture() -> str:
+    """gdb's name of the inferior's architecture (``i386:x86-64``, ``i386``, ``aarch64``)."""
+    try:
+        return str(gdb.selected_frame().architecture().name())
+    except gdb.error:
+        pass
+    inferior = gdb.selected_inferior()
+    if hasattr(inferior, "architecture"):  # gdb 11
+        return str(inferior.architecture().name())
+    text = gdb.execute("show architecture", to_string=True)
+    match = re.search(r'currently "?([\w:-]+)', text) or re.search(r'set to "([\w:-]+)"', text)
+    return match.group(1) if match and match.group(1) != "auto" else "i386:x86-64"
+
+
+def target_name() -> str:
+    """The target below the program: ``native``, ``core``, ``remote``, ``extended-remote`` …"""
+    connection = getattr(gdb.selected_inferior(), "connection", None)
+    if connection is not None:  # gdb 12
+        return str(connection.type)
+    try:
+        text = gdb.execute("maint print target-stack", to_string=True)
+    except gdb.error:
+        return ""
+    for name in ("native", "extended-remote", "remote", "core"):
+        if re.search(rf"^\s*- {name} ", text, re.M):
+            return name
+    return ""
+
+
+def why_no_registers() -> str:
+    """Why the debug registers of this target cannot be read, and what to do."""
+    name = target_name()
+    if name == "core" or "core" in name:
+        return "A core file cannot be watched: there is no process.  Run or attach to a program."
+    if "remote" in name:
+        return (
+            "kwatch reads the debug registers by ptrace, and the program is behind a remote "
+            "target.\nUse gdb on that machine, or gdb's own watch here."
+        )
+    return (
+        "The debug registers of this process cannot be read by ptrace (refused by the system, or "
+        f"another kind of target: {name or 'unknown'}).\n"
+        "In a container, allow SYS_PTRACE; 'kwatch doctor' tells more."
+    )

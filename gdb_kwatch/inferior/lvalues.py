@@ -1,0 +1,212 @@
+"""From an expression to the memory that gdb watches for it, and to values that can be compared.
+
+gdb watches every lvalue in memory that it had to read for an expression, but not a whole struct
+or array that only stands in the middle (``update_watchpoint``, ``can_use_hardware_watchpoint``,
+gdb/breakpoint.c): ``watch p->x`` watches p and p->x, two regions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import gdb
+
+from gdb_kwatch.core.expression import parts_of
+from gdb_kwatch.core.records import Region
+
+_REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
+_AGGREGATES = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION, gdb.TYPE_CODE_ARRAY)
+# gdb looks at TYPE_CODE_STRUCT and TYPE_CODE_ARRAY only: a union in the middle is watched.
+_SKIPPED_IN_THE_MIDDLE = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_ARRAY)
+
+
+class NotWatchable(gdb.GdbError):
+    """The expression names no memory; the text says why."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A value at one time.  ``key`` compares as gdb compares values (by contents); ``value`` or
+    ``data`` and ``type`` are for printing it later."""
+
+    key: object
+    data: bytes | None = None
+    type: gdb.Type | None = field(default=None, compare=False)
+    value: gdb.Value | None = field(default=None, compare=False)
+
+    def text(self) -> str:
+        """The value as gdb prints it, with gdb's own print settings and pretty-printers."""
+        value = self.value
+        try:
+            if value is None:
+                if self.data is None or self.type is None:
+                    return "<unreadable>"
+                value = gdb.Value(self.data, self.type)
+            return printed(value)
+        except (gdb.error, ValueError) as error:
+            return f"<error: {error}>"
+
+
+UNREADABLE = Snapshot(None)
+
+
+def printed(value: gdb.Value) -> str:
+    """``print VALUE`` without the history number."""
+    text: str = value.format_string()
+    return text
+
+
+def frame_or_none() -> gdb.Frame | None:
+    try:
+        return gdb.selected_frame()
+    except gdb.error:
+        return None
+
+
+@contextmanager
+def in_frame(frame: gdb.Frame | None) -> Iterator[None]:
+    """Select ``frame`` for a while, where it still lives."""
+    before = frame_or_none()
+    if frame is None or before is None or frame == before or not frame.is_valid():
+        yield
+        return
+    frame.select()
+    try:
+        yield
+    finally:
+        if before.is_valid():
+            before.select()
+
+
+@dataclass(frozen=True)
+class Lvalue:
+    """What an expression watches: its regions, and how to read its value again.
+
+    ``address`` is None for an expression that is no lvalue itself (``a + b``); ``fixed`` says
+    that the address cannot change while the process lives.
+    """
+
+    expression: str
+    regions: tuple[Region, ...]
+    address: int | None
+    size: int
+    type: gdb.Type
+    fixed: bool
+    frame: gdb.Frame | None
+
+    def read(self, inferior: gdb.Inferior) -> Snapshot:
+        """The value now; UNREADABLE where memory or the expression's context is gone."""
+        try:
+            if self.fixed and self.address is not None:
+                data = bytes(inferior.read_memory(self.address, self.size))
+                return Snapshot(data, data, self.type)
+            with in_frame(self.frame):
+                value = gdb.parse_and_eval(self.expression)
+                value.fetch_lazy()
+            return Snapshot(printed_raw(value), value=value)
+        except (gdb.error, gdb.MemoryError, OverflowError):
+            return UNREADABLE
+
+
+def printed_raw(value: gdb.Value) -> str:
+    """A key for values that have no address: everything in it, no pretty-printer, no limit."""
+    text: str = value.format_string(raw=True, max_elements=0, repeat_threshold=0, symbols=False)
+    return text
+
+
+def _address_of(value: gdb.Value) -> int | None:
+    """Where an lvalue in memory stands, else None.  For a C++ reference, where the pointer
+    behind it stands is not to be had from Python."""
+    try:
+        address = value.address
+    except gdb.error:
+        return None
+    if address is None or value.type.strip_typedefs().code in _REFERENCES:
+        return None
+    return int(address) & (1 << 64) - 1
+
+
+def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:
+    """Address and length of the bytes that a bit-field member spans.
+
+    ``update_watchpoint`` skips the bytes before it and covers just those it lies in.
+    """
+    match = re.match(r"(.+?)(\.|->)\s*(\w+)\s*$", expression.strip(), re.S)
+    if not match:
+        return None
+    base = gdb.parse_and_eval(match.group(1))
+    if match.group(2) == "->":
+        base = base.dereference()
+    kind = base.type.strip_typedefs()
+    if kind.code not in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION):
+        return None
+    member = next((f for f in kind.fields() if f.name == match.group(3)), None)
+    start = _address_of(base)
+    if member is None or not member.bitsize or start is None:
+        return None
+    first = member.bitpos // 8
+    return start + first, (member.bitpos % 8 + member.bitsize + 7) // 8
+
+
+def _regions(expression: str, rw: int, top: bool) -> tuple[list[Region], gdb.Value]:
+    """The regions of one (sub)expression, inner ones first, and its value."""
+    value = gdb.parse_and_eval(expression)
+    regions: list[Region] = []
+    for part in parts_of(expression):
+        try:
+            inner, _ = _regions(part, rw, top=False)
+        except (gdb.error, RecursionError):
+            continue
+        regions += [region for region in inner if region not in regions]
+    kind = value.type.strip_typedefs()
+    if not top and kind.code in _SKIPPED_IN_THE_MIDDLE:
+        return regions, value
+    bits = _bitfield(expression, rw)
+    if bits is not None:
+        regions.append(Region(*bits, rw))
+    elif (address := _address_of(value)) is not None and kind.sizeof:
+        regions.append(Region(address, kind.sizeof, rw))
+    return list(dict.fromkeys(regions)), value
+
+
+def resolve(expression: str, rw: int, location: bool = False) -> Lvalue:
+    """What ``watch EXPRESSION`` watches, evaluated in the selected frame.
+
+    ``location``: as ``watch -location``, the memory the expression names now, once.
+    Raises NotWatchable where there is no memory behind it, gdb.error where gdb cannot evaluate.
+    """
+    frame = frame_or_none()
+    regions, value = _regions(expression, rw, top=True)
+    if value.is_optimized_out:
+        raise NotWatchable(f"{expression} is optimized out here, so there is no memory to watch.")
+    kind = value.type
+    bits = _bitfield(expression, rw)
+    address = _address_of(value)
+    if not regions:
+        raise NotWatchable(_why_not(expression, value))
+    if location:
+        if address is None and bits is None:
+            raise NotWatchable(
+                f"{expression} is no lvalue in memory, so it has no location to watch."
+            )
+        regions = regions[-1:]
+    if bits is not None:
+        return Lvalue(expression, tuple(regions), bits[0], bits[1], kind, False, frame)
+    if address is None:
+        return Lvalue(expression, tuple(regions), None, kind.sizeof, kind, False, frame)
+    fixed = len(regions) == 1
+    return Lvalue(expression, tuple(regions), address, kind.sizeof, kind, fixed, frame)
+
+
+def _why_not(expression: str, value: gdb.Value) -> str:
+    text = expression.strip()
+    if "$" in text and re.fullmatch(r"\$\w+", text):
+        return f"{text} is a register or convenience variable: debug registers watch memory only."
+    if re.fullmatch(r"\w+", text) and not text[0].isdigit() and not value.is_lazy:
+        return f"{text} is not in memory here (it lives in a register, or is a constant)."
+    if value.type.strip_typedefs().sizeof == 0:
+        return f"{text} has size 0: there is nothing to watch."
+    return f"Cannot watch constant value `{text}'."

@@ -1,0 +1,196 @@
+"""gdb's events, in the order in which they come, and what kwatch does at each.
+
+Handlers of breakpoint events only aim and switch; breakpoints are made at load, in new_objfile,
+at a stop and in commands; nothing is deleted in `stop` or in breakpoint_deleted.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import gdb
+
+from gdb_kwatch.core.records import Trap
+
+from . import gdbfacts, stophook
+from .faults import guarded
+from .sentinels import Sentinel, define_functions
+from .traps import Engine, Stop
+from .watches import EXPIRED, INSTALLED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
+
+
+class Reporter(Protocol):
+    """Who tells the user; the ui does."""
+
+    def stopped(self, stop: Stop) -> None: ...
+    def untrapped(self, trap: Trap) -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+class Session:
+    """kwatch in one gdb: the registry, the engine, and gdb's events."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.registry = Registry()
+        self.engine = Engine(self.registry)
+        self.reporter = reporter
+        self.spent: list[Sentinel] = []
+        self.hooked = False  # hook-stop ran for the stop that is being made
+        self._hardware = gdbfacts.hardware_allowed()
+
+    def connect(self) -> None:
+        """Define what the sentinels need, adopt what is there, and follow gdb's events."""
+        define_functions()
+        Sentinel.decide = self.decide
+        stophook.StopCommand(self.at_hook)
+        self.registry.make_pool()
+        events = gdb.events
+        events.breakpoint_created.connect(self.at_created)
+        events.breakpoint_modified.connect(self.engine.modified)
+        events.breakpoint_deleted.connect(self.at_deleted)
+        events.stop.connect(self.at_stop)
+        events.new_objfile.connect(self.at_new_objfile)
+        events.exited.connect(self.at_exited)
+        for bp in gdb.breakpoints() or ():
+            self.at_created(bp)
+
+    def decide(self, sentinel: Sentinel) -> bool:
+        """For `Sentinel.stop`: where it stops, hook-stop must be in place to speak for it."""
+        if not self.engine.decide(sentinel):
+            return False
+        stophook.install()
+        return True
+
+    @guarded()
+    def at_created(self, bp: gdb.Breakpoint) -> None:
+        if isinstance(bp, Sentinel):
+            return
+        self.registry.created(bp)
+        watch = self.registry.watches.get(bp.number)
+        if watch is not None:
+            stophook.install()
+            if watch.options is None:
+                self._warn_about(watch)
+
+    @guarded()
+    def at_deleted(self, bp: gdb.Breakpoint) -> None:
+        self.registry.deleted(bp)
+
+    @guarded()
+    def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
+        """Symbols moved or came: work everything out again."""
+        self.registry.make_pool()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Resolve each watchpoint of this program space again, and aim."""
+        inferior = gdb.selected_inferior()
+        for watch in list(self.registry.here()):
+            if inferior.pid and watch.pid != inferior.pid and watch.access != "execute":
+                self._started(watch)
+            if watch.state != EXPIRED:
+                self.registry.resolve(watch)
+                self._warn_about(watch)
+        self.registry.aim()
+
+    def _started(self, watch: Watch) -> None:
+        old = watch.lvalue
+        if self.registry.started(watch):
+            return
+        where = f"{old.address:#x}" if old is not None and old.address is not None else "?"
+        if watch.options is not None:
+            self.reporter.warn(
+                f"kwatch {watch.number}: address expired: {watch.expression} was at {where} in a "
+                f"process that has ended; its slot is free (delete {watch.number}, or set it again)"
+            )
+        else:
+            self.reporter.warn(
+                f"watchpoint {watch.number}: address expired: {watch.expression} was at {where} "
+                f"when it was set, and is elsewhere now; it will never be hit"
+            )
+        self.registry.expire(watch)
+
+    @guarded()
+    def at_exited(self, event: gdb.ExitedEvent) -> None:
+        space = getattr(event.inferior, "progspace", None)
+        for watch in self.registry.watches.values():
+            if watch.progspace == space and watch.access != "execute" and watch.state != EXPIRED:
+                self.registry.left(watch)
+        pool = self.registry.pools.get(space)
+        if pool is not None and pool.is_valid():
+            pool.aim(())
+
+    # A stop.
+
+    @guarded()
+    def at_hook(self) -> None:
+        """hook-stop: gdb has decided to stop and has printed nothing yet."""
+        self.hooked = True
+        stop = self.engine.finish()
+        if stop.speaker is not None:
+            self.spent.append(stop.speaker)
+            if stop.speaker.is_valid():
+                stop.speaker.delete()
+        untrapped = self.engine.untrapped() if gdb.selected_thread() is not None else None
+        if untrapped is not None:
+            self.reporter.untrapped(untrapped)
+        self.reporter.stopped(stop)
+        self._leaving = [w for w in stop.askers if w.temporary]
+
+    _leaving: list[Watch] = []
+
+    @guarded()
+    def at_stop(self, event: gdb.StopEvent) -> None:
+        """After gdb has printed."""
+        if not self.hooked and self.registry.watches:
+            stophook.install()
+            self.at_hook()
+        self.hooked = False
+        for sentinel in self.spent:
+            for pool in self.registry.pools.values():
+                pool.renew(sentinel)
+        self.spent.clear()
+        for watch in self._leaving:
+            if watch.bp.is_valid():
+                watch.bp.delete()
+        self._leaving = []
+        if self.registry.watches:
+            self.tidy()
+
+    def tidy(self) -> None:
+        """Notice what changed with no event: hardware turned software, memory come or gone."""
+        for watch in list(self.registry.here()):
+            if watch.access == "execute":
+                continue
+            software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled
+            if software != (watch.state == SOFTWARE) or watch.state == UNREADABLE_STATE:
+                self.registry.resolve(watch)
+            self._warn_about(watch)
+        self.registry.aim()
+
+    def _warn_about(self, watch: Watch) -> None:
+        """One line, once for each reason, where a watchpoint is not what it seems."""
+        text = ""
+        if watch.state == SOFTWARE and watch.pid:
+            text = self.why_software(watch)
+        elif watch.state == INSTALLED and watch.options is None:
+            text = self.too_many(watch)
+        if text and text not in watch.warned:
+            watch.warned.add(text)
+            self.reporter.warn(text)
+
+    def why_software(self, watch: Watch) -> str:
+        """Why gdb single-steps the program for a watchpoint."""
+        name = f"watchpoint {watch.number} ({watch.expression})"
+        if not gdbfacts.hardware_allowed():
+            return (
+                f"{name} is a software watchpoint: can-use-hw-watchpoints is 0, so gdb "
+                f"single-steps the program (set can-use-hw-watchpoints 1)"
+            )
+        return (
+            f"{name} is a software watchpoint: it does not fit into the debug registers, so gdb "
+            f"single-steps the program"
+        )
+
+    def too_many(self, watch: Watch) -> str:
+        return ""

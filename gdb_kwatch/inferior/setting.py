@@ -1,0 +1,209 @@
+"""Setting a kwatch: check that it can be had, let gdb's own ``watch`` make it, and see it armed.
+
+Everything that can go wrong is found before anything is changed.
+"""
+
+from __future__ import annotations
+
+import re
+
+import gdb
+
+from gdb_kwatch.core.debugreg import SLOTS, Piece
+from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.core.grammar import Request
+from gdb_kwatch.core.records import ACCESS_RW, Region
+
+from . import gdbfacts
+from .lvalues import NotWatchable, resolve
+from .session import Session
+from .watches import Options, Watch, can_read_registers
+
+_COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
+_C_LIKE = ("c", "c++", "objective-c", "asm", "minimal", "opencl", "d")
+_INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
+_USER_SPACE = 1 << 47
+_MAX_SIZE = SLOTS * 8
+
+
+def set_watch(session: Session, request: Request) -> Watch:
+    """Set what was asked for; returns the new watchpoint.  Raises gdb.GdbError."""
+    _check_target()
+    expression, spec = request.expression, ""
+    location = request.location
+    if request.size is not None:
+        expression = _sized(request.expression, request.size)
+        spec = f"-size {request.size} {request.expression}"
+        location = False
+    if has_side_effects(expression):
+        raise gdb.GdbError(
+            f"{expression} has side effects (a call or an assignment): kwatch would have to "
+            "evaluate it at each trap.  Watch the memory itself."
+        )
+    rw = ACCESS_RW[request.access]
+    lvalue = _resolved(expression, rw, location)
+    live = bool(gdb.selected_inferior().pid)
+    _check_regions(request, lvalue.regions)
+    if live:
+        _check_slots(session, request, lvalue.regions)
+    if location:
+        spec = f"-location {request.expression}"
+        if lvalue.address is not None and gdbfacts.symbol_at(lvalue.address):
+            # Static storage: the plain expression names the same memory, and gdb binds it anew
+            # in each process; with -location it would keep an address of the last one.
+            location = False
+    watch = _make(session, request, expression, location, spec)
+    if watch.bp.type == gdb.BP_WATCHPOINT and live:
+        number = watch.number
+        watch.bp.delete()
+        raise gdb.GdbError(
+            f"gdb would make {request.expression} a software watchpoint ({number}) and "
+            "single-step the program; it was not set."
+        )
+    session.registry.put_last(watch)
+    return watch
+
+
+def _check_target() -> None:
+    if not gdbfacts.hardware_allowed():
+        raise gdb.GdbError(
+            "can-use-hw-watchpoints is 0, so gdb would single-step the program.\n"
+            "Use 'set can-use-hw-watchpoints 1' (a script may have set it), then kwatch again."
+        )
+    thread = gdb.selected_thread()
+    inferior = gdb.selected_inferior()
+    architecture = gdbfacts.architecture()
+    if not re.match(r"i386", architecture):
+        raise gdb.GdbError(
+            f"kwatch needs an x86 program with debug registers; this one is {architecture}."
+        )
+    if thread is None or not inferior.pid:
+        return
+    if thread.is_running():
+        raise gdb.GdbError(
+            "Cannot set a kwatch while the selected thread is running; interrupt it first."
+        )
+    if not can_read_registers(thread.ptid[1]):
+        raise gdb.GdbError(gdbfacts.why_no_registers())
+
+
+def _sized(address: str, size: str) -> str:
+    """``kwatch -size N ADDRESS`` as an expression of the current language."""
+    count = _number(size, "-size")
+    if not 1 <= count <= _MAX_SIZE:
+        raise gdb.GdbError(
+            f"-size {size}: kwatch watches 1 to {_MAX_SIZE} bytes ({SLOTS} slots of 8), not {count}."
+        )
+    where = _number(address, "the address") & (1 << 64) - 1
+    language = str(gdb.parameter("language"))
+    if language == "auto":
+        text = gdb.execute("show language", to_string=True)
+        match = re.search(r"currently ([\w+-]+)", text)
+        language = match.group(1) if match else "c"
+    if language not in _C_LIKE:
+        return f"$_kwatch_memory({where}, {count})"
+    if count in _INTEGERS:
+        return f"*({_INTEGERS[count]} *) {where:#x}"
+    return f"*(unsigned char (*)[{count}]) {where:#x}"
+
+
+def _number(text: str, what: str) -> int:
+    try:
+        return int(gdb.parse_and_eval(text))
+    except (gdb.error, OverflowError, ValueError) as error:
+        raise gdb.GdbError(f"{what}: {text}: {error}") from None
+
+
+def _resolved(expression: str, rw: int, location: bool):  # type: ignore[no-untyped-def]
+    try:
+        lvalue = resolve(expression, rw, location)
+    except NotWatchable:
+        raise
+    except (gdb.error, gdb.MemoryError) as error:
+        raise gdb.GdbError(str(error)) from None
+    except RecursionError:
+        raise gdb.GdbError(f"Expression is nested too deeply: {expression[:40]}...") from None
+    return lvalue
+
+
+def _check_regions(request: Request, regions: tuple[Region, ...]) -> None:
+    inferior = gdb.selected_inferior()
+    for region in regions:
+        if region.address >= _USER_SPACE:
+            raise gdb.GdbError(
+                f"{region.address:#x} is not a user-space address: the debug registers of a "
+                "program cannot watch the kernel's memory."
+            )
+        if inferior.pid and gdbfacts.hardware_allowed():
+            try:
+                inferior.read_memory(region.address, region.length)
+            except gdb.MemoryError:
+                raise gdb.GdbError(
+                    f"Cannot access memory at address {region.address:#x}, so {request.expression} "
+                    "cannot be watched there."
+                ) from None
+
+
+def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]) -> None:
+    """Slots are asked for now, not when the program is resumed."""
+    wanted = {piece for region in regions for piece in region.pieces()}
+    used = session.registry.pieces_in_use()
+    free = SLOTS - len(used)
+    new = wanted - used
+    if len(new) <= free:
+        return
+    needs = f"it needs {len(wanted)} of {SLOTS}"
+    if len(wanted) > SLOTS:
+        size = sum(region.length for region in regions)
+        raise gdb.GdbError(
+            f"No hardware slot free for kwatch {request.expression}: {needs}: "
+            f"{size} bytes are more than the {SLOTS} slots of 8 bytes can hold.\n"
+            "Watch the part of it that matters."
+        )
+    raise gdb.GdbError(
+        f"No hardware slot free for kwatch {request.expression}: {needs}, {max(free, 0)} free.\n"
+        + holders(session, used)
+    )
+
+
+def holders(session: Session, used: set[Piece]) -> str:
+    """Who holds the slots, and what would free one."""
+    lines = ["Held by:"]
+    numbers = []
+    for watch in session.registry.here():
+        if watch.pieces & used:
+            count = len(watch.pieces)
+            slots = "1 slot" if count == 1 else f"{count} slots"
+            lines.append(f"  {watch.mention}  ({slots})")
+            numbers.append(watch.number)
+    if numbers:
+        first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
+        lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
+    return "\n".join(lines)
+
+
+def _make(
+    session: Session, request: Request, expression: str, location: bool, spec: str
+) -> Watch:
+    """gdb's own ``watch``, and what the registry made of it."""
+    line = [_COMMANDS[request.access], "-location" if location else "", expression]
+    if request.condition is not None:
+        line.append(f"if {request.condition}")
+    for word, value in (("thread", request.thread), ("task", request.task)):
+        if value is not None:
+            line.append(f"{word} {value}")
+    registry = session.registry
+    registry.making = Options(request.every, spec, request.temporary, request.location)
+    registry.made = None
+    try:
+        gdb.execute(" ".join(part for part in line if part), to_string=True)
+    except gdb.error as error:
+        raise gdb.GdbError(str(error)) from None
+    finally:
+        registry.making = None
+    watch = registry.made
+    if watch is None:
+        raise gdb.GdbError(f"gdb set no watchpoint for {request.expression}.")
+    if request.temporary:
+        gdb.execute(f"enable delete {watch.number}", to_string=True)
+    return watch

@@ -1,0 +1,361 @@
+"""Who owns slots: every hardware watchpoint and hardware breakpoint of the session.
+
+A `Watch` stands beside each gdb.Breakpoint that uses slots, made by ``kwatch`` or by gdb's own
+commands or by another script; kwatch's sentinels are told apart by class.  The registry follows
+gdb's breakpoint events, works out what each one watches, aims the sentinels, and knows who shares
+a slot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import gdb
+
+from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
+from gdb_kwatch.core.expression import has_side_effects, tokens_of
+from gdb_kwatch.core.records import ACCESS_RW, Region
+from gdb_kwatch.linux import ptrace
+
+from . import gdbfacts
+from .lvalues import UNREADABLE, Lvalue, NotWatchable, Snapshot, frame_or_none, in_frame, resolve
+from .sentinels import Pool, Sentinel
+
+_KINDS = {
+    gdb.BP_WATCHPOINT: ("watch", "write"),
+    gdb.BP_HARDWARE_WATCHPOINT: ("watch", "write"),
+    gdb.BP_READ_WATCHPOINT: ("rwatch", "read"),
+    gdb.BP_ACCESS_WATCHPOINT: ("awatch", "access"),
+    gdbfacts.HARDWARE_BREAKPOINT: ("hbreak", "execute"),
+}
+MENTIONS = {
+    "write": "Hardware watchpoint",
+    "read": "Hardware read watchpoint",
+    "access": "Hardware access (read/write) watchpoint",
+    "execute": "Hardware assisted breakpoint",
+}
+_LOCATION = re.compile(r"^-l(?:ocation)?\s+")
+
+INSTALLED = "installed"
+DISABLED = "disabled"
+PENDING = "pending"  # no process, or its symbol is not there yet
+SOFTWARE = "software"
+EXPIRED = "address expired"
+UNREADABLE_STATE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``kwatch`` knows of a watchpoint and gdb does not."""
+
+    every: bool = False
+    spec: str = ""
+    temporary: bool = False
+    location: bool = False
+
+
+class Watch:
+    """One owner of slots.  ``options`` is set for a kwatch, None for a native."""
+
+    def __init__(self, bp: gdb.Breakpoint, options: Options | None) -> None:
+        self.bp = bp
+        self.number: int = bp.number
+        self.options = options
+        self.kind, self.access = _KINDS[bp.type]
+        if options is not None:
+            self.kind = "kwatch"
+        self.progspace = gdb.current_progspace()
+        self.pid = gdb.selected_inferior().pid
+        self.frame = frame_or_none()
+        self.condition: str | None = bp.condition
+        self.condition_function = local_context(bp.condition)
+        self.lvalue: Lvalue | None = None
+        self.regions: tuple[Region, ...] = ()
+        self.pieces: frozenset[Piece] = frozenset()
+        self.last: Snapshot = UNREADABLE
+        self.hits = 0
+        self.state = PENDING
+        self.reason = ""
+        self.enabled: bool = bp.enabled
+        self.gdb_hits: int = bp.hit_count
+        self.ignore_count: int = bp.ignore_count
+        self.warned: set[str] = set()
+
+    @property
+    def expression(self) -> str:
+        """As ``info breakpoints`` has it."""
+        if self.options is not None and self.options.spec:
+            return self.options.spec
+        if self.access == "execute":
+            return str(self.bp.location)
+        return str(self.bp.expression)
+
+    @property
+    def watched(self) -> str:
+        """The expression without -location."""
+        return _LOCATION.sub("", str(self.bp.expression))
+
+    @property
+    def is_location(self) -> bool:
+        """Whether its address was fixed once and for all by -location."""
+        return _LOCATION.match(str(self.bp.expression or "")) is not None
+
+    @property
+    def temporary(self) -> bool:
+        """To be deleted at its first stop (`tbreak`-style disposition)."""
+        return bool(self.bp.is_valid() and self.bp.temporary)
+
+    @property
+    def every(self) -> bool:
+        return self.options is not None and self.options.every
+
+    @property
+    def rw(self) -> int:
+        return ACCESS_RW[self.access]
+
+    @property
+    def mention(self) -> str:
+        """As gdb names it: ``Hardware watchpoint 2: s.a``."""
+        if self.state == SOFTWARE:
+            return f"Watchpoint {self.number}: {self.expression}"
+        return f"{MENTIONS[self.access]} {self.number}: {self.expression}"
+
+    @property
+    def armed(self) -> bool:
+        return self.state == INSTALLED
+
+    def is_at(self, address: int) -> bool:
+        return any(region.covers(address) for region in self.regions)
+
+    def watch_regions(self, regions: tuple[Region, ...]) -> None:
+        self.regions = regions
+        self.pieces = frozenset(p for region in regions for p in region.pieces())
+
+
+class Registry:
+    """All owners of slots, by gdb's breakpoint number, and the sentinel pools."""
+
+    def __init__(self) -> None:
+        self.watches: dict[int, Watch] = {}
+        self.pools: dict[gdb.Progspace, Pool] = {}
+        self.adopting = True
+        self.making: Options | None = None  # set while ``kwatch`` runs gdb's own ``watch``
+        self.made: Watch | None = None
+        self._owners: dict[int, dict[Piece, list[Watch]]] = {}
+
+    # What gdb tells.
+
+    def created(self, bp: gdb.Breakpoint) -> None:
+        if isinstance(bp, Sentinel) or bp.type not in _KINDS:
+            return
+        watch = Watch(bp, self.making)
+        self.watches[watch.number] = watch
+        if self.making is not None:
+            self.made = watch
+        self.resolve(watch)
+        self.aim()
+
+    def deleted(self, bp: gdb.Breakpoint) -> None:
+        if self.watches.pop(bp.number, None) is not None:
+            self.aim()
+
+    def switched(self, watch: Watch) -> None:
+        """The user, or gdb, enabled or disabled it, or gave it another condition."""
+        bp = watch.bp
+        if bp.condition != watch.condition:
+            watch.condition = bp.condition
+            watch.condition_function = local_context(bp.condition)
+        if bp.enabled == watch.enabled:
+            return
+        watch.enabled = bp.enabled
+        self.resolve(watch)
+        self.aim()
+
+    # What each one watches.
+
+    def resolve(self, watch: Watch) -> None:
+        """Work out regions, state and the value now.  Never raises for the user's reasons."""
+        watch.reason = ""
+        if not watch.enabled:
+            watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
+            watch.watch_regions(())
+            return
+        if watch.access == "execute":
+            address = gdbfacts.code_address(watch.bp)
+            watch.state = INSTALLED if address is not None else PENDING
+            watch.watch_regions(() if address is None else (Region(address, 1, EXECUTE),))
+            return
+        if not gdb.selected_inferior().pid:
+            self._without_process(watch)
+            return
+        if watch.bp.type == gdb.BP_WATCHPOINT:
+            watch.state = SOFTWARE
+            watch.watch_regions(())
+            return
+        if has_side_effects(watch.watched):
+            watch.state, watch.reason = INSTALLED, "the expression has side effects"
+            watch.watch_regions(())
+            return
+        if watch.is_location and watch.lvalue is not None:
+            self._read(watch)
+            return
+        try:
+            with in_frame(watch.frame):
+                watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
+        except (gdb.error, NotWatchable) as error:
+            watch.state, watch.reason = PENDING, str(error)
+            watch.watch_regions(())
+            return
+        self._check_against_gdb(watch)
+        self._read(watch)
+
+    def _without_process(self, watch: Watch) -> None:
+        watch.state = PENDING
+        watch.watch_regions(())
+        watch.last = UNREADABLE
+        if watch.is_location and watch.lvalue is None:
+            # The address that gdb keeps from now on, though the program may be loaded elsewhere.
+            try:
+                watch.lvalue = resolve(watch.watched, watch.rw, location=True)
+            except (gdb.error, NotWatchable):
+                return
+
+    def started(self, watch: Watch) -> bool:
+        """A new process (or the first): is an address fixed by -location still the right one?
+        False where it is not, or nobody can tell any more."""
+        watch.pid = gdb.selected_inferior().pid
+        if not watch.is_location or watch.lvalue is None:
+            return True
+        try:
+            now = resolve(watch.watched, watch.rw, location=True)
+        except (gdb.error, NotWatchable):
+            return False
+        return now.address == watch.lvalue.address
+
+    def left(self, watch: Watch) -> None:
+        """Its process has ended."""
+        watch.state = PENDING
+        watch.watch_regions(())
+        watch.last = UNREADABLE
+        self._owners.clear()
+
+    def expire(self, watch: Watch) -> None:
+        """Give up an address that means nothing any more; its slot is free."""
+        watch.state = EXPIRED
+        watch.enabled = False
+        watch.watch_regions(())
+        if watch.options is not None and watch.bp.enabled:
+            watch.bp.enabled = False
+
+    def _check_against_gdb(self, watch: Watch) -> None:
+        """Where gdb made one location elsewhere (a C++ reference's pointer, say), gdb is right."""
+        assert watch.lvalue is not None
+        ours = {region.address for region in watch.lvalue.regions}
+        gdbs = gdbfacts.location_addresses(watch.bp)
+        regions = watch.lvalue.regions
+        if gdbs and set(gdbs) != ours and len(gdbs) == 1 and len(regions) <= 1:
+            regions = (Region(gdbs[0], watch.lvalue.type.sizeof, watch.rw),)
+        watch.watch_regions(regions)
+
+    def _read(self, watch: Watch) -> None:
+        assert watch.lvalue is not None
+        if not watch.regions:
+            watch.watch_regions(watch.lvalue.regions)
+        watch.last = watch.lvalue.read(gdb.selected_inferior())
+        watch.state = INSTALLED if watch.last is not UNREADABLE else UNREADABLE_STATE
+
+    # Who shares what.
+
+    def here(self) -> Iterator[Watch]:
+        """The owners of the current program space."""
+        space = gdb.current_progspace()
+        return (w for w in self.watches.values() if w.progspace == space)
+
+    def owners(self) -> dict[Piece, list[Watch]]:
+        """For each piece in use by the current inferior, who watches it.  Kept from trap to trap,
+        made anew when `aim` was called."""
+        key = gdb.selected_inferior().num
+        if key not in self._owners:
+            table: dict[Piece, list[Watch]] = {}
+            for watch in self.here():
+                if self.follows(watch):
+                    for piece in watch.pieces:
+                        table.setdefault(piece, []).append(watch)
+            self._owners[key] = table
+        return self._owners[key]
+
+    def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
+        """What the slots of the current inferior are wanted for."""
+        return {p for w in self.here() if w is not without for p in w.pieces}
+
+    def pool(self) -> Pool | None:
+        return self.pools.get(gdb.current_progspace())
+
+    def make_pool(self) -> None:
+        """A pool for the current program space.  Not in a breakpoint event, not in `stop`."""
+        for space in [s for s, pool in self.pools.items() if not (s.is_valid() and pool.is_valid())]:
+            self.pools.pop(space).discard()
+        space = gdb.current_progspace()
+        if space not in self.pools:
+            self.pools[space] = Pool()
+
+    def aim(self) -> None:
+        """Put a sentinel on each piece that a watchpoint of this program space watches."""
+        self._owners.clear()
+        pool = self.pool()
+        if pool is None:
+            return
+        wanted: set[Piece] = set()
+        if gdb.selected_inferior().pid and gdbfacts.hardware_allowed():
+            for watch in self.here():
+                if watch.access != "execute" and watch.armed and self.follows(watch):
+                    wanted |= watch.pieces
+        if len(wanted) > SLOTS:
+            wanted = set(sorted(wanted)[:SLOTS])
+        pool.aim(wanted)
+
+    def follows(self, watch: Watch) -> bool:
+        """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
+        return self.adopting or watch.options is not None
+
+    def put_last(self, watch: Watch) -> None:
+        """Make the sentinels of ``watch`` anew, so that gdb checks the watchpoint before them.
+
+        gdb goes through its breakpoints in the order in which they were made.  Only outside of
+        handlers and `stop`.
+        """
+        pool = self.pool()
+        for piece in watch.pieces:
+            sentinel = pool.on(piece) if pool else None
+            if pool is not None and sentinel is not None:
+                pool.renew(sentinel)
+
+
+def local_context(condition: str | None) -> gdb.Symbol | None:
+    """The function whose locals a condition uses, where it was set; None if it uses none.
+
+    gdb tests such a condition in the innermost frame of that block (`block_innermost_frame`).
+    """
+    frame = frame_or_none()
+    if not condition or frame is None:
+        return None
+    for token in tokens_of(condition):
+        if token[0].isalpha() or token[0] == "_":
+            try:
+                symbol = gdb.lookup_symbol(token)[0]
+            except gdb.error:
+                continue
+            if symbol is not None and symbol.needs_frame:
+                return frame.function()
+    return None
+
+
+def can_read_registers(lwp: int) -> bool:
+    """Whether this gdb traces ``lwp`` by ptrace, so that its debug registers can be read."""
+    try:
+        ptrace.status(lwp)
+    except OSError:
+        return False
+    return True

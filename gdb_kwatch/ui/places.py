@@ -1,0 +1,80 @@
+"""Where an access was made, in the words a user reads: instruction, function, source line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gdb_kwatch.core.records import USER, Region, Trap
+from gdb_kwatch.inferior.access import find_access
+
+
+@dataclass(frozen=True)
+class Place:
+    """The access itself where it can be told (``certain``), else the place after it."""
+
+    pc: int
+    address: int | None = None
+    instruction: str | None = None
+    function: str | None = None
+    symbol: str = ""
+    file: str | None = None
+    line: int | None = None
+    certain: bool = True
+    reason: str = ""
+    source: str | None = None
+
+    @property
+    def short_file(self) -> str:
+        return os.path.basename(self.file or "")
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "pc": hex(self.pc if self.address is None else self.address),
+            "function": self.function,
+            "file": self.short_file or None,
+            "line": self.line,
+            "instruction": self.instruction,
+            "certain": self.certain,
+        }
+
+
+NOWHERE = Place(0, certain=False, reason="there was no trap")
+
+
+def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
+    """The place of a trap's access.  ``regions`` are the bytes that were hit; with them, and
+    while the thread still stands at the trap, operands can be compared."""
+    if trap.origin != USER:
+        return NOWHERE
+    if isinstance(trap.place, Place):
+        return trap.place
+    access = find_access(trap.pc, regions)
+    return Place(
+        trap.pc,
+        access.address,
+        access.text,
+        access.function,
+        access.symbol,
+        access.fullname,
+        access.line,
+        access.certain,
+        access.reason,
+        _source_line(access.fullname, access.line),
+    )
+
+
+def _source_line(filename: str | None, line: int | None) -> str | None:
+    """One line of a source file, as ``list`` would show it; None where gdb has no such file."""
+    if not filename or not line:
+        return None
+    try:
+        with open(filename, encoding="utf-8", errors="replace") as lines:
+            for number, text in enumerate(lines, 1):
+                if number == line:
+                    return text.rstrip("\n")
+    except OSError:
+        return None
+    return None

@@ -1,0 +1,24 @@
+"""Loads kwatch into gdb: one session, its report, its commands."""
+
+from __future__ import annotations
+
+from gdb_kwatch.inferior.session import Session
+
+from . import commands, parameters
+from .report import Report
+
+session: Session | None = None
+
+
+def load() -> None:
+    """Make and connect everything, once; sourcing again does nothing."""
+    global session
+    if session is not None:
+        return
+    report = Report()
+    made = Session(report)
+    report.engine = made.engine
+    made.connect()
+    commands.define(made)
+    parameters.define(made)
+    session = made

@@ -1,0 +1,132 @@
+"""What the user reads at a stop: one block for one trap, before gdb's own frame line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gdb
+
+from gdb_kwatch.core.records import Hit, Trap
+from gdb_kwatch.inferior.lvalues import Snapshot
+from gdb_kwatch.inferior.traps import Engine, Stop
+from gdb_kwatch.inferior.watches import MENTIONS
+
+from . import style
+from .places import Place, place_of
+from .tables import table, visible
+
+UNCHANGED = "unchanged"
+_HEADINGS = ("Watchpoint", "Slot", "Access", "Old value", "New value", "")
+
+
+def count_of(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def fill_in(trap: Trap) -> None:
+    """Print the old and new values of a trap's hits as gdb prints them, where not yet done."""
+    for hit in trap.hits:
+        if hit.raw is None:
+            continue
+        old, new = hit.raw
+        hit.old, hit.new, hit.raw = _text(old), _text(new), None
+
+
+def _text(snapshot: Snapshot) -> str:
+    # A struct prints over several lines with `set print pretty on`.
+    return " ".join(line.strip() for line in snapshot.text().split("\n"))
+
+
+def mention(hit: Hit) -> str:
+    return f"{MENTIONS[hit.access]} {hit.number}: {hit.expression}"
+
+
+class Report:
+    """Prints stops and warnings.  ``engine`` is set once the session is there."""
+
+    engine: Engine
+
+    def warn(self, text: str) -> None:
+        gdb.write(f"warning: {text}\n", gdb.STDERR)
+
+    def stopped(self, stop: Stop) -> None:
+        """The block of a stop, where there is something to add to gdb's own report."""
+        trap = stop.trap
+        if trap is None or not trap.stopped:
+            return
+        fill_in(trap)
+        trap.place = place_of(trap, stop.regions())
+        if not self._is_wanted(stop, trap) or stop.silent:
+            return
+        head = f"{count_of(len(trap.hits), 'watchpoint')} hit by one instruction"
+        gdb.write(self._block(_thread_prefix() + head, trap.hits))
+        gdb.write(self._place(trap.place))
+
+    def untrapped(self, trap: Trap) -> None:
+        fill_in(trap)
+        gdb.write(
+            self._block(
+                f"{count_of(len(trap.hits), 'watchpoint')} changed with no trap "
+                "(a system call, another mapping, another process or the debugger)",
+                trap.hits,
+            )
+        )
+
+    def _is_wanted(self, stop: Stop, trap: Trap) -> bool:
+        """A kwatch always shows its block; for natives it is added where gdb missed one that
+        changed, or would not have stopped."""
+        if any(watch.options is not None for watch in stop.stopping):
+            return True
+        return bool(stop.askers) or any(hit.missed and hit.changed for hit in trap.hits)
+
+    def _block(self, head: str, hits: Sequence[Hit]) -> str:
+        rows = [self._row(hit) for hit in hits]
+        if not any(row[-1] for row in rows):
+            rows = [row[:-1] for row in rows]
+        text = table(_HEADINGS[: len(rows[0])], rows)
+        width = gdb.parameter("width")
+        if width and any(visible(line) > int(width) for line in text.split("\n")):
+            text = "\n".join(self._tall(hit) for hit in hits)
+        return f"\n{head}\n{text}\n"
+
+    def _row(self, hit: Hit) -> list[str]:
+        slots = ",".join(f"DR{slot}" for slot in hit.slots) or "-"
+        new = hit.new if hit.changed else UNCHANGED
+        note = "(blamed by gdb)" if hit.blamed else ""
+        return [mention(hit), slots, hit.access, hit.old or "", new or "", note]
+
+    def _tall(self, hit: Hit) -> str:
+        """For values too long for a row: gdb's own shape."""
+        row = self._row(hit)
+        note = ", ".join(part for part in (row[1], row[2], row[5].strip("()")) if part)
+        if not hit.changed:
+            return f"{row[0]}  ({note})\nValue = {row[3]} ({UNCHANGED})"
+        return f"{row[0]}  ({note})\nOld value = {row[3]}\nNew value = {row[4]}"
+
+    def _place(self, place: Place) -> str:
+        lines = []
+        if place.source and place.file and place.line:
+            where = f"{style.styled(place.short_file, 'filename')}:{place.line}"
+            lines.append(f"{where}\t{style.source(place.source, place.file)}")
+        elif place.file and place.line:
+            lines.append(f"{style.styled(place.short_file, 'filename')}:{place.line}")
+        if place.instruction and place.address is not None:
+            address = style.styled(f"0x{place.address:016x}", "address")
+            symbol = f" <{place.symbol}>" if place.symbol else ""
+            lines.append(f"{address}{symbol}:\t{style.assembly(place.instruction)}")
+        if not place.certain:
+            lines.append(f"(the accessing instruction cannot be told: {place.reason})")
+        return "".join(line + "\n" for line in lines)
+
+
+def _thread_prefix() -> str:
+    """As gdb names the thread that hit, once there is more than one (``show_thread_that_caused_
+    stop``)."""
+    thread = gdb.selected_thread()
+    if thread is None:
+        return ""
+    if getattr(thread, "global_num", thread.num) <= 1 and len(gdb.selected_inferior().threads()) < 2:
+        return ""
+    inferiors = gdb.inferiors()
+    number = f"{thread.inferior.num}.{thread.num}" if len(inferiors) > 1 else str(thread.num)
+    return f'Thread {number} "{thread.name}": '
