@@ -52,7 +52,8 @@ class Engine:
         self.registry = registry
         self.history = History()
         self.current = Stop()
-        self.status: dict[int, int] = {}  # DR6 as the CPU left it, of each LWP's last trap
+        # DR6 as the CPU left it and the PC, of each LWP's last trap.
+        self.status: dict[int, tuple[int, int]] = {}
         self.mi = gdbfacts.interpreter_is_mi()
 
     # At a trap.
@@ -77,15 +78,16 @@ class Engine:
             return False  # handled, or no trap: 10.1 calls `stop` at fork, exec and system calls
         registers = ptrace.debug_registers(lwp)
         ptrace.clear_status(lwp)
-        self.status[lwp] = registers.dr6
+        pc = ptrace.program_counter(lwp)
+        self.status[lwp] = registers.dr6, pc
         hits = registers.hits()
         if not hits:
             return False
         self.current = Stop()
-        self._handle(thread, registers)
+        self._handle(thread, registers, pc)
         return True
 
-    def _handle(self, thread: gdb.InferiorThread, registers: Registers) -> None:
+    def _handle(self, thread: gdb.InferiorThread, registers: Registers, pc: int) -> None:
         hits = registers.hits()
         owners = self.registry.owners()
         touched: dict[int, tuple[Watch, list[int]]] = {}
@@ -102,8 +104,8 @@ class Engine:
             inferior.num,
             thread.num,
             thread.ptid[1],
-            ptrace.program_counter(thread.ptid[1]),
-            registers.dr6,
+            pc,
+            registers.dr6 & HIT_MASK,
             [],
         )
         stop = self.current

@@ -20,13 +20,13 @@ _RIP = 128  # offsetof(struct user, regs.rip)
 _DR0, _DR1, _DR2, _DR3, _DR6, _DR7 = (_DEBUGREG + 8 * n for n in (0, 1, 2, 3, 6, 7))
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ptrace = _libc.ptrace
-_ptrace.restype = ctypes.c_long
-_ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+call = _libc.ptrace
+call.restype = ctypes.c_long
+call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
 def _peek(lwp: int, offset: int) -> int:
-    value = int(_ptrace(PEEKUSER, lwp, offset, None))
+    value = int(call(PEEKUSER, lwp, offset, None))
     # -1 is an error or a value; only then is errno worth the look (ctypes keeps its own copy).
     if value == -1 and (number := ctypes.get_errno()):
         ctypes.set_errno(0)
@@ -57,10 +57,15 @@ def clear_status(lwp: int) -> None:
     gdb has cached the thread's stop reason and data address by then
     (``save_stop_reason``, gdb/linux-nat.c), and clears DR6 itself before it resumes.
     """
-    if _ptrace(POKEUSER, lwp, _DR6, None) == -1:
+    if call(POKEUSER, lwp, _DR6, None) == -1:
         number = ctypes.get_errno()
         ctypes.set_errno(0)
         raise OSError(number, os.strerror(number), f"LWP {lwp}")
+
+
+def poke_debug_register(lwp: int, number: int, value: int) -> bool:
+    """Set DR ``number`` of a stopped LWP; True where it failed (ctypes.get_errno tells)."""
+    return bool(call(POKEUSER, lwp, _DEBUGREG + 8 * number, value) == -1)
 
 
 def program_counter(lwp: int) -> int:

@@ -1,16 +1,22 @@
 """The ``kwatch`` command and its subcommands.
 
-``kwatch`` is one prefix command: gdb would take the first word of an expression for a
-subcommand's name, so a variable called ``list`` is reached by ``kwatch -- list``.
+``kwatch`` is a prefix command that also takes an expression.  gdb would take a variable ``v`` for
+``verify`` cut short: so each proper beginning of a subcommand's name is a hidden command of its
+own that watches the variable.  One called just as a subcommand is reached by ``kwatch -- list``.
 """
 
 from __future__ import annotations
 
+import os
+
 import gdb
 
-from gdb_kwatch.core.grammar import UsageError, parse
+from gdb_kwatch.core.grammar import OPTIONS, UsageError, parse
+from gdb_kwatch.inferior import faults
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
+
+from .views import Views, write_out
 
 
 class Kwatch(gdb.Command):
@@ -37,11 +43,18 @@ four debug registers for each aligned piece of 1, 2, 4 or 8 bytes; where none is
 free, it is refused at once, and you are told who holds them."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_EXPRESSION, True)
+        super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
         self.session = session
+
+    def complete(self, text: str, word: str | None) -> list[str]:
+        return completions(text, word)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
+        self.set(argument)
+
+    def set(self, argument: str) -> None:
+        """Set the kwatch that a command line asks for, and answer as ``watch`` does."""
         try:
             request = parse(argument)
         except UsageError as error:
@@ -50,6 +63,255 @@ free, it is refused at once, and you are told who holds them."""
         gdb.write(f"{watch.mention}\n")
 
 
+class Subcommand(gdb.Command):
+    """What the subcommands share: one word below ``kwatch``, and its arguments."""
+
+    word = ""
+    options: tuple[str, ...] = ("-json",)
+
+    def __init__(self, kwatch: Kwatch, views: Views) -> None:
+        super().__init__(f"kwatch {self.word}", gdb.COMMAND_BREAKPOINTS)
+        self.kwatch = kwatch
+        self.session = kwatch.session
+        self.views = views
+
+    def complete(self, text: str, word: str | None) -> list[str] | int:
+        if text.lstrip().startswith("-") and " " not in text.strip():
+            return option_completions(text.strip(), word, self.options)
+        return gdb.COMPLETE_FILENAME
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        if argument[:1] and argument[0] in _GOES_ON:
+            self.kwatch.set(joined(self.word, argument))  # `list[0]` is an expression
+        else:
+            self.run(gdb.string_to_argv(argument))
+
+    def run(self, words: list[str]) -> None:
+        raise NotImplementedError
+
+    def usage(self) -> gdb.GdbError:
+        """The usage line of the help text, as an error."""
+        line = next(line for line in (self.__doc__ or "").split("\n") if "Usage:" in line)
+        return gdb.GdbError(line.strip())
+
+    def json_file(self, words: list[str]) -> tuple[bool, str | None]:
+        """``[-json [FILE]]`` and nothing else."""
+        if not words:
+            return False, None
+        if words[0] != "-json" or len(words) > 2:
+            raise self.usage()
+        return True, words[1] if len(words) == 2 else None
+
+
+class List(Subcommand):
+    """Show the owners of debug registers: kwatches, and gdb's own.
+Usage: kwatch list [-json [FILE]]
+
+For each: its number and kind, its state, the slots it stands in and on how many of
+the threads ("armed n/m"), what it watches, and how often that was touched.  The count
+of hits is kwatch's own; gdb cannot raise its own for a hit that it missed.
+"info kwatch" is the same."""
+
+    word = "list"
+
+    def run(self, words: list[str]) -> None:
+        json, filename = self.json_file(words)
+        if json:
+            write_out(self.views.list_json(), filename)
+        else:
+            gdb.write(self.views.list_text())
+
+
+class Slots(Subcommand):
+    """Show the debug registers of the selected thread as the CPU has them.
+Usage: kwatch slots [-json [FILE]]
+
+DR0 to DR3 with their owners, DR6 and DR7.  Threads whose slots differ are named.
+With -json, one object for each thread."""
+
+    word = "slots"
+
+    def run(self, words: list[str]) -> None:
+        json, filename = self.json_file(words)
+        if json:
+            write_out(self.views.slots_json(), filename)
+        else:
+            gdb.write(self.views.slots_text())
+
+
+class Hits(Subcommand):
+    """Show the traps of this session and the watchpoints that each one hit.
+Usage: kwatch hits [-n COUNT] [-json] [FILE]
+
+The oldest comes first; -n shows the last COUNT traps only.  "set kwatch history"
+says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
+
+    word = "hits"
+    options = ("-n", "-json")
+
+    def run(self, words: list[str]) -> None:
+        count: int | None = None
+        json = False
+        filename: str | None = None
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "-n":
+                if not rest or not rest[0].isdigit():
+                    raise gdb.GdbError("-n requires an argument: how many traps to show.")
+                count = int(rest.pop(0))
+            elif word == "-json":
+                json = True
+            elif word.startswith("-") or filename is not None:
+                raise self.usage()
+            else:
+                filename = word
+        if json or filename is not None:
+            write_out(self.views.hits_json(count), filename)
+        else:
+            gdb.write(self.views.hits_text(count))
+
+
+class Verify(Subcommand):
+    """Show that watchpoints really stand in the registers, so that no hits is evidence.
+Usage: kwatch verify [NUMBER]...
+
+For each watchpoint, on how many of the threads it is in the debug registers; then a
+canary: a throwaway process makes one known store under a debug register and must trap."""
+
+    word = "verify"
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        numbers = []
+        for word in words:
+            try:
+                numbers.append(int(gdb.parse_and_eval(word)))
+            except (gdb.error, ValueError):
+                raise gdb.GdbError(f"Bad breakpoint number '{word}'") from None
+        gdb.write(self.views.verify(numbers))
+
+
+class Doctor(Subcommand):
+    """Check what kwatch needs: gdb, the system, the program; and say what to mend.
+Usage: kwatch doctor [-traceback]
+
+With -traceback, the Python traceback of the last internal fault."""
+
+    word = "doctor"
+    options = ("-traceback",)
+
+    def run(self, words: list[str]) -> None:
+        if words == ["-traceback"]:
+            gdb.write(faults.last() or "No internal fault in this session.\n")
+            return
+        if words:
+            raise self.usage()
+        from . import doctor
+
+        gdb.write(doctor.text(doctor.facts(self.session)))
+
+
+class Save(Subcommand):
+    """Save the kwatches, with their options, as a script for "source".
+Usage: kwatch save FILE
+
+gdb's own "save breakpoints" keeps them too, as plain watchpoints."""
+
+    word = "save"
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        if len(words) != 1:
+            raise gdb.GdbError("Argument required (file name in which to save)")
+        from .saving import script
+
+        path = os.path.expanduser(words[0])
+        text = script(self.views.watches())
+        if not text:
+            gdb.write("Nothing to save.\n")
+            return
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise gdb.GdbError(
+                f"Unable to open file '{path}' for saving ({error.strerror})"
+            ) from None
+        gdb.write(f"Saved to file '{path}'.\n")
+
+
+class InfoKwatch(gdb.Command):
+    """Show the owners of debug registers: kwatches, and gdb's own.
+Usage: info kwatch [-json [FILE]]
+
+The same as "kwatch list"."""
+
+    def __init__(self) -> None:
+        super().__init__("info kwatch", gdb.COMMAND_STATUS, gdb.COMPLETE_NONE)
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        gdb.execute(f"kwatch list {argument}", from_tty)
+
+
+class Beginning(gdb.Command):
+    """Watch the variable of this name."""
+
+    def __init__(self, kwatch: Kwatch, word: str) -> None:
+        super().__init__(f"kwatch {word}", gdb.COMMAND_OBSCURE, gdb.COMPLETE_EXPRESSION)
+        self.kwatch = kwatch
+        self.word = word
+        self.ready = False
+        # A deprecated command stands in no help and no completion.  gdb warns at its first use:
+        # let that be now, unseen.
+        gdb.execute(f"maintenance deprecate kwatch {word}", to_string=True)
+        gdb.execute(f"kwatch {word}", to_string=True)
+        self.ready = True
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        if self.ready:
+            self.dont_repeat()
+            self.kwatch.set(joined(self.word, argument))
+
+
+_GOES_ON = "[+*/%<>=!&|^?,"
+
+
+def joined(word: str, argument: str) -> str:
+    """A word and what followed it, as one expression again."""
+    return word + argument if argument.startswith("[") else f"{word} {argument}".strip()
+
+
+# gdb asks for completions with word None first, to learn where words break.
+def option_completions(text: str, word: str | None, options: tuple[str, ...]) -> list[str]:
+    """What may stand for ``word``, the last part of ``text`` by gdb's breaking of words."""
+    start = len(text) - len(word or "")
+    return [option[start:] for option in options if option.startswith(text)]
+
+
+def completions(text: str, word: str | None) -> list[str]:
+    """Completions of a ``kwatch`` line: options, then what gdb's ``watch`` would offer."""
+    if word is None:
+        return []
+    last = text.split(" ")[-1]
+    if last.startswith("-") and last.count("-") == 1:
+        return option_completions(last, word, OPTIONS)
+    line = f"watch {last}"
+    found = gdb.execute(f"complete {line}", to_string=True).split("\n")
+    start = len(line) - len(word or "")
+    return [text[start:] for text in found if text.startswith(line)]
+
+
+SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save)
+
+
 def define(session: Session) -> None:
     """Register ``kwatch`` and what stands below it."""
-    Kwatch(session)
+    kwatch = Kwatch(session)
+    views = Views(session)
+    words = [subcommand(kwatch, views).word for subcommand in SUBCOMMANDS]
+    beginnings = {word[:n] for word in words for n in range(1, len(word))}
+    for word in sorted(beginnings.difference(words)):
+        Beginning(kwatch, word)
+    InfoKwatch()

@@ -1,0 +1,97 @@
+"""What is really in the registers: each thread's slots, as the CPU has them, and whose they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gdb
+
+from gdb_kwatch.core.debugreg import HIT_MASK, SLOTS, Piece, Registers
+from gdb_kwatch.linux import ptrace
+
+from .session import Session
+from .watches import Watch
+
+
+@dataclass(frozen=True)
+class ThreadSlots:
+    """One thread's debug registers, and the owners of each enabled slot."""
+
+    inferior: int
+    thread: int
+    lwp: int
+    name: str
+    registers: Registers
+    owners: dict[int, list[Watch]]
+
+    @property
+    def layout(self) -> tuple[Piece | None, ...]:
+        return tuple(self.registers.piece(n) for n in range(SLOTS))
+
+
+@dataclass(frozen=True)
+class Armed:
+    """On how many threads a watchpoint stands in the registers, and in which slots."""
+
+    threads: int
+    of: int
+    slots: tuple[int, ...]
+
+
+class Threads:
+    """Reads the registers of the stopped threads."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def all(self) -> list[ThreadSlots]:
+        """Every thread of every inferior whose registers can be read, in gdb's order."""
+        found = []
+        for inferior in sorted(gdb.inferiors(), key=lambda i: i.num):
+            for thread in sorted(inferior.threads(), key=lambda t: t.num):
+                read = self.of(inferior, thread)
+                if read is not None:
+                    found.append(read)
+        return found
+
+    def of(self, inferior: gdb.Inferior, thread: gdb.InferiorThread) -> ThreadSlots | None:
+        """One thread's; None where they cannot be read (it runs, or is not ptrace's)."""
+        lwp = thread.ptid[1]
+        registers = self.registers(lwp)
+        if registers is None:
+            return None
+        space = getattr(inferior, "progspace", gdb.current_progspace())
+        owners: dict[int, list[Watch]] = {}
+        for slot, piece in registers.pieces().items():
+            owners[slot] = [
+                watch
+                for watch in self.session.registry.watches.values()
+                if piece in watch.pieces and watch.progspace == space
+            ]
+        return ThreadSlots(inferior.num, thread.num, lwp, thread.name or "", registers, owners)
+
+    def registers(self, lwp: int) -> Registers | None:
+        """As the CPU left them: a DR6 that was cleared to mark its trap as handled is shown
+        whole while the thread still stands there."""
+        try:
+            registers = ptrace.debug_registers(lwp)
+            seen = self.session.engine.status.get(lwp)
+            if not registers.dr6 & HIT_MASK and seen and seen[1] == ptrace.program_counter(lwp):
+                return Registers(registers.addresses, seen[0], registers.dr7)
+        except OSError:
+            return None
+        return registers
+
+    def armed(self, watch: Watch, threads: list[ThreadSlots]) -> Armed:
+        """Where ``watch`` stands, among the threads of its own program."""
+        numbers = {
+            inferior.num for inferior in gdb.inferiors() if inferior.progspace == watch.progspace
+        }
+        own = [thread for thread in threads if thread.inferior in numbers]
+        count, slots = 0, set()
+        for thread in own:
+            held = {piece: slot for slot, piece in thread.registers.pieces().items()}
+            if watch.pieces and watch.pieces <= held.keys():
+                count += 1
+                slots |= {held[piece] for piece in watch.pieces}
+        return Armed(count, len(own), tuple(sorted(slots)))

@@ -1,0 +1,86 @@
+"""What the system lets this process do, read where the kernel says it: for ``kwatch doctor``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+CAP_SYS_PTRACE = 19
+CAP_SYS_ADMIN = 21
+CAP_PERFMON = 38
+
+_SCOPES = {
+    0: "any process of the same user",
+    1: "only descendants",
+    2: "only with CAP_SYS_PTRACE",
+    3: "nobody",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the doctor's: what was found, whether it is fine, and the remedy if not.
+
+    ``needed`` says whether kwatch's main job hangs on it.
+    """
+
+    name: str
+    text: str
+    good: bool = True
+    remedy: str = ""
+    needed: bool = True
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def capable(capability: int) -> bool:
+    """Whether this process has ``capability`` in effect (CapEff of /proc/self/status)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> capability & 1)
+    return False
+
+
+def ptrace_fact() -> Fact:
+    """Yama's rule for attaching (Documentation/admin-guide/LSM/Yama.rst)."""
+    scope = _number("/proc/sys/kernel/yama/ptrace_scope")
+    if scope is None or scope == 0 or capable(CAP_SYS_PTRACE):
+        return Fact("attaching", "allowed")
+    return Fact(
+        "attaching",
+        f"kernel.yama.ptrace_scope is {scope} ({_SCOPES.get(scope, 'unknown')})",
+        False,
+        "to attach to running programs: sysctl kernel.yama.ptrace_scope=0, or run gdb as root; "
+        "'run' works as it is" if scope < 3 else "set kernel.yama.ptrace_scope and reboot",
+        needed=scope >= 3,
+    )
+
+
+def perf_fact() -> Fact:
+    """perf_event_open(2): what it takes to see hits inside system calls."""
+    level = _number("/proc/sys/kernel/perf_event_paranoid")
+    if level is None:
+        return Fact(
+            "perf events", "not in this kernel", False, "CONFIG_PERF_EVENTS", needed=False
+        )
+    if capable(CAP_PERFMON) or capable(CAP_SYS_ADMIN):
+        return Fact("perf events", f"allowed (kernel.perf_event_paranoid is {level})")
+    if level <= 1:
+        return Fact("perf events", f"allowed (kernel.perf_event_paranoid is {level})")
+    return Fact(
+        "perf events",
+        f"refused (kernel.perf_event_paranoid is {level}, no CAP_PERFMON)",
+        False,
+        "not needed for watchpoints; sysctl kernel.perf_event_paranoid=1, or run gdb as root",
+        needed=False,
+    )
+
+
+def kernel_release() -> str:
+    return os.uname().release

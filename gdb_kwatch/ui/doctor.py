@@ -1,0 +1,106 @@
+"""``kwatch doctor``: is everything there that kwatch needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import gdb
+
+from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.inferior import faults, gdbfacts
+from gdb_kwatch.inferior.session import Session
+from gdb_kwatch.inferior.watches import can_read_registers
+from gdb_kwatch.linux import canary, rights
+from gdb_kwatch.linux.rights import Fact
+
+
+def facts(session: Session) -> list[Fact]:
+    """Everything that was looked at, the good and the bad."""
+    found = [
+        Fact("gdb", gdb.VERSION, gdbfacts.VERSION >= (10, 0), "gdb 10 or later"),
+        Fact("Python in gdb", ".".join(str(n) for n in sys.version_info[:3])),
+        Fact("kernel", rights.kernel_release()),
+        _architecture(),
+        _target(),
+        _canary(),
+        _hardware(),
+        _free(session),
+        rights.ptrace_fact(),
+        rights.perf_fact(),
+        *(_library(name) for name in ("tabulate", "pygments")),
+    ]
+    if faults.last() is not None:
+        remedy = "kwatch doctor -traceback shows it; please report it"
+        found.append(Fact("faults", "there was an internal fault in this session", False, remedy))
+    return found
+
+
+def _architecture() -> Fact:
+    name = gdbfacts.architecture()
+    good = name.startswith("i386")
+    return Fact("architecture", name, good, "kwatch knows the debug registers of x86 only")
+
+
+def _target() -> Fact:
+    thread = gdb.selected_thread()
+    if thread is None:
+        return Fact("target", "no program is running")
+    name = gdbfacts.target_name() or "native"
+    if thread.is_running():
+        return Fact("target", f"{name}, running; its registers are read when it stops")
+    if can_read_registers(thread.ptid[1]):
+        return Fact("target", f"{name}; the debug registers of LWP {thread.ptid[1]} can be read")
+    return Fact(
+        "target",
+        f"{name}; the debug registers cannot be read",
+        False,
+        gdbfacts.why_no_registers().replace("\n", " "),
+    )
+
+
+def _canary() -> Fact:
+    try:
+        bird = canary.run()
+    except OSError as error:
+        return Fact("canary", f"could not be flown: {error}", False, "allow ptrace (SYS_PTRACE)")
+    return Fact(
+        "canary",
+        bird.text,
+        bird.trapped,
+        "debug registers do not work here: in a container allow SYS_PTRACE; under a hypervisor, "
+        "let it pass debug registers to the guest",
+    )
+
+
+def _hardware() -> Fact:
+    allowed = gdbfacts.hardware_allowed()
+    text = "1" if allowed else "0: gdb would single-step"
+    return Fact("can-use-hw-watchpoints", text, allowed, "set can-use-hw-watchpoints 1")
+
+
+def _free(session: Session) -> Fact:
+    used = len(session.registry.pieces_in_use())
+    text = f"{max(SLOTS - used, 0)} of {SLOTS}"
+    remedy = "delete or disable a watchpoint (kwatch list shows who holds them)"
+    return Fact("slots free", text, used < SLOTS, remedy, needed=False)
+
+
+def _library(name: str) -> Fact:
+    there = importlib.util.find_spec(name) is not None
+    remedy = "python3 -m gdb_kwatch install; without it, output is plain"
+    return Fact(name, "found" if there else "not found", there, remedy, needed=False)
+
+
+def text(found: list[Fact]) -> str:
+    """One line a fact, with the remedy below where there is something to mend."""
+    width = max(len(fact.name) for fact in found)
+    lines = []
+    for fact in found:
+        mark = "ok  " if fact.good else ("BAD " if fact.needed else "note")
+        lines.append(f"{mark}  {fact.name.ljust(width)}  {fact.text}")
+        if not fact.good:
+            lines.append(f"      {' ' * width}  -> {fact.remedy}")
+    bad = sum(1 for fact in found if fact.needed and not fact.good)
+    lines.append("Everything kwatch needs is here." if not bad else f"{bad} to mend.")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,34 @@
+"""Kwatches as a gdb script: every option, condition, count and command line comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gdb_kwatch.inferior.watches import Watch
+
+
+def script(watches: Iterable[Watch]) -> str:
+    """The script of the kwatches among ``watches``; empty where there are none."""
+    return "".join(_lines(watch) for watch in watches if watch.options is not None)
+
+
+def _lines(watch: Watch) -> str:
+    assert watch.options is not None
+    bp = watch.bp
+    words = ["kwatch", *{"write": (), "access": ("-a",), "read": ("-r",)}[watch.access]]
+    words += [word for word, on in (("-every", watch.every), ("-t", bp.temporary)) if on]
+    words.append(watch.options.spec or f"-- {watch.watched}")
+    if bp.thread is not None:
+        words.append(f"thread {bp.thread}")
+    if bp.task:
+        words.append(f"task {bp.task}")
+    if bp.condition:
+        words.append(f"if {bp.condition}")
+    lines = [" ".join(words)]
+    if bp.ignore_count:
+        lines.append(f"ignore $bpnum {bp.ignore_count}")
+    if bp.commands:
+        lines += ["commands $bpnum", *(f"  {x}" for x in bp.commands.rstrip().split("\n")), "end"]
+    if not bp.enabled:
+        lines.append("disable $bpnum")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,281 @@
+"""``kwatch list``, ``slots``, ``hits`` and ``verify``: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import gdb
+
+from gdb_kwatch.core.debugreg import ACCESS_NAMES, SLOTS, status_flags
+from gdb_kwatch.core.records import USER, Trap, dumps
+from gdb_kwatch.inferior.session import Session
+from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
+from gdb_kwatch.inferior.watches import INSTALLED, SOFTWARE, Watch
+from gdb_kwatch.linux import canary
+
+from .places import place_of
+from .report import UNCHANGED, count_of, fill_in
+from .tables import table
+
+PRIORITY_KWATCH = 16
+PRIORITY_NATIVE = 128
+
+
+def write_out(rows: Iterable[Any], filename: str | None) -> None:
+    """JSON to the terminal, or to a file."""
+    text = dumps(rows)
+    if not filename:
+        gdb.write(text)
+        return
+    try:
+        with open(os.path.expanduser(filename), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise gdb.GdbError(f"{filename}: {error.strerror}") from None
+
+
+class Views:
+    """What there is to see of a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.threads = Threads(session)
+
+    def watches(self) -> list[Watch]:
+        """All owners of slots: the user's by number, then those of scripts."""
+        found = self.session.registry.watches.values()
+        return sorted(found, key=lambda w: (w.number < 0, abs(w.number)))
+
+    # kwatch list
+
+    def list_json(self) -> list[dict[str, Any]]:
+        threads = self.threads.all()
+        return [self._row_json(watch, threads) for watch in self.watches()]
+
+    def _row_json(self, watch: Watch, threads: list[ThreadSlots]) -> dict[str, Any]:
+        armed = self.threads.armed(watch, threads)
+        region = watch.regions[-1] if watch.regions else None
+        return {
+            "number": watch.number,
+            "kind": watch.kind,
+            "state": watch.state,
+            "slots": list(armed.slots),
+            "armed": armed.threads,
+            "threads": armed.of,
+            "access": watch.access,
+            "address": hex(region.address) if region else None,
+            "size": region.length if region else None,
+            "hits": hits_of(watch),
+            "expression": watch.expression,
+            "condition": watch.bp.condition,
+            "priority": PRIORITY_NATIVE if watch.options is None else PRIORITY_KWATCH,
+            "every": watch.every,
+            "reason": watch.reason or None,
+        }
+
+    def list_text(self) -> str:
+        watches = self.watches()
+        if not watches:
+            return "No hardware watchpoints or breakpoints.\n"
+        threads = self.threads.all()
+        rows = []
+        for watch in watches:
+            armed = self.threads.armed(watch, threads)
+            region = watch.regions[-1] if watch.regions else None
+            what = watch.expression + (" (every write)" if watch.every else "")
+            if watch.bp.condition:
+                what += f" if {watch.bp.condition}"
+            rows.append(
+                [
+                    str(watch.number),
+                    watch.kind,
+                    watch.state,
+                    slot_names(armed.slots),
+                    f"{armed.threads}/{armed.of}",
+                    watch.access,
+                    f"0x{region.address:016x}" if region else "-",
+                    str(region.length) if region else "-",
+                    str(hits_of(watch)),
+                    what,
+                ]
+            )
+        head = "Num Kind State Slots Armed Access Address Size Hits What".split()
+        return table(head, rows) + "\n"
+
+    # kwatch slots
+
+    def slots_json(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "inferior": thread.inferior,
+                "thread": thread.thread,
+                "lwp": thread.lwp,
+                "dr6": thread.registers.dr6,
+                "dr7": thread.registers.dr7,
+                "slots": [self._slot_json(thread, slot) for slot in range(SLOTS)],
+            }
+            for thread in self.threads.all()
+        ]
+
+    def _slot_json(self, thread: ThreadSlots, slot: int) -> dict[str, Any]:
+        piece = thread.registers.piece(slot)
+        return {
+            "slot": slot,
+            "address": hex(thread.registers.addresses[slot]),
+            "size": piece.length if piece else None,
+            "access": ACCESS_NAMES[piece.rw] if piece else None,
+            "enabled": piece is not None,
+            "owners": [watch.number for watch in thread.owners.get(slot, ())],
+        }
+
+    def slots_text(self) -> str:
+        selected = gdb.selected_thread()
+        if selected is None:
+            raise gdb.GdbError("The program is not being run, so no thread has debug registers.")
+        threads = self.threads.all()
+        mine = next((t for t in threads if t.lwp == selected.ptid[1]), None)
+        if mine is None:
+            raise gdb.GdbError(
+                f"The debug registers of thread {selected.num} cannot be read: it is running, or "
+                "its target is not this system's ptrace."
+            )
+        rows = []
+        for slot in range(SLOTS):
+            piece = mine.registers.piece(slot)
+            owners = "; ".join(watch.mention for watch in mine.owners.get(slot, ()))
+            rows.append(
+                [
+                    f"DR{slot}",
+                    f"0x{mine.registers.addresses[slot]:016x}",
+                    str(piece.length) if piece else "-",
+                    ACCESS_NAMES[piece.rw] if piece else "free",
+                    owners or ("not gdb's" if piece else ""),
+                ]
+            )
+        flags = " ".join(status_flags(mine.registers.dr6))
+        lines = [
+            f'Thread {mine.thread} (LWP {mine.lwp}) "{mine.name}"',
+            table(["Slot", "Address", "Size", "Access", "Held by"], rows),
+            f"DR6  {mine.registers.dr6:#018x}  {flags}".rstrip(),
+            f"DR7  {mine.registers.dr7:#018x}",
+        ]
+        lines += self._others(mine, threads)
+        lines += self._waiting(mine)
+        return "\n".join(lines) + "\n"
+
+    def _others(self, mine: ThreadSlots, threads: list[ThreadSlots]) -> list[str]:
+        """Threads whose slots differ are named, those that agree are counted."""
+        same = [t for t in threads if t is not mine and t.layout == mine.layout]
+        lines = [f"{count_of(len(same), 'other thread')} the same"] if same else []
+        for other in threads:
+            if other.inferior == mine.inferior and other.layout != mine.layout:
+                held = ", ".join(
+                    f"DR{slot} 0x{piece.address:x}"
+                    for slot, piece in enumerate(other.layout)
+                    if piece is not None
+                )
+                lines.append(f"Thread {other.thread} (LWP {other.lwp}) differs: {held or 'none'}")
+        return lines
+
+    def _waiting(self, mine: ThreadSlots) -> list[str]:
+        held = set(mine.registers.pieces().values())
+        waiting = [
+            str(watch.number)
+            for watch in self.session.registry.here()
+            if watch.pieces and not watch.pieces <= held
+        ]
+        if not waiting:
+            return []
+        return [f"Not in the registers until the program is resumed: {', '.join(waiting)}"]
+
+    # kwatch hits
+
+    def hits_json(self, count: int | None = None) -> list[dict[str, Any]]:
+        rows = []
+        for trap in self.session.engine.history.last(count):
+            fill_in(trap)
+            rows.append(trap.json(place_of(trap).json()))
+        return rows
+
+    def hits_text(self, count: int | None = None) -> str:
+        traps = self.session.engine.history.last(count)
+        if not traps:
+            return "No traps yet.\n"
+        rows = []
+        for trap in traps:
+            fill_in(trap)
+            where = self._where(trap)
+            for n, hit in enumerate(trap.hits):
+                first = [str(trap.number), str(trap.thread), where] if n == 0 else ["", "", ""]
+                new = hit.new if hit.changed else UNCHANGED
+                rows.append(
+                    [
+                        *first,
+                        slot_names(hit.slots),
+                        str(hit.number),
+                        hit.expression,
+                        hit.old or "",
+                        new or "",
+                        "stop" if hit.stop else "",
+                    ]
+                )
+        head = ["Trap", "Thread", "Where", "Slot", "Num", "What", "Old", "New", ""]
+        text = table(head, rows) + "\n"
+        forgotten = self.session.engine.history.count - len(self.session.engine.history)
+        if forgotten:
+            text += f"{count_of(forgotten, 'earlier trap')} forgotten (set kwatch history)\n"
+        return text
+
+    def _where(self, trap: Trap) -> str:
+        if trap.origin != USER:
+            return trap.origin
+        place = place_of(trap)
+        if place.file and place.line:
+            return f"{place.short_file}:{place.line}"
+        return place.symbol or hex(trap.pc)
+
+    # kwatch verify
+
+    def verify(self, numbers: list[int]) -> str:
+        known = {watch.number: watch for watch in self.watches()}
+        for number in numbers:
+            if number not in known:
+                raise gdb.GdbError(f"No hardware watchpoint number {number}.")
+        threads = self.threads.all()
+        chosen = [known[n] for n in numbers] if numbers else list(known.values())
+        lines = [self._verified(watch, self.threads.armed(watch, threads)) for watch in chosen]
+        if not lines:
+            lines = ["No hardware watchpoints or breakpoints."]
+        bird = canary.run()
+        lines.append(f"canary: {bird.text}" if bird.trapped else f"canary: FAILED: {bird.text}")
+        return "\n".join(lines) + "\n"
+
+    def _verified(self, watch: Watch, armed: Armed) -> str:
+        hits = count_of(hits_of(watch), "hit")
+        head = f"{watch.number}: {watch.expression}: "
+        if watch.state == SOFTWARE:
+            return head + f"software watchpoint, in no register; {hits} since set"
+        if watch.state != INSTALLED:
+            reason = f" ({watch.reason})" if watch.reason else ""
+            return head + f"{watch.state}{reason}, in no register; {hits} since set"
+        text = f"armed on {armed.threads} of {count_of(armed.of, 'thread')}"
+        size = sum(region.length for region in watch.regions)
+        if armed.slots:
+            text += f", {slot_names(armed.slots)}"
+        text += f", {count_of(size, 'byte')}, {watch.access}; {hits} since set"
+        if armed.of and armed.threads < armed.of:
+            text += "; gdb writes the registers when it resumes a thread"
+        return head + text
+
+
+def slot_names(slots: Iterable[int]) -> str:
+    return ",".join(f"DR{slot}" for slot in slots) or "-"
+
+
+def hits_of(watch: Watch) -> int:
+    """How often it was touched.  gdb counts where kwatch sees no trap."""
+    if watch.access == "execute" or watch.state == SOFTWARE:
+        return int(watch.bp.hit_count)
+    return watch.hits
