@@ -5,7 +5,6 @@ A trap is one #DB exception of one thread; a hit is one watchpoint that it touch
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -149,5 +148,7 @@ class History:
 
 def dumps(rows: Iterable[Any]) -> str:
     """A JSON array, one row a line: readable, and easy to compare."""
+    import json  # not at the top: gdb should start quickly, and few sessions write JSON
+
     lines = [json.dumps(row) for row in rows]
     return "[" + ",\n ".join(lines) + "]\n"

@@ -6,7 +6,6 @@ Each workaround names the version where it was seen.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import gdb
 
@@ -30,7 +29,8 @@ def interpreter_is_mi() -> bool:
 
     The command line is asked, as gdb's Python has no interpreter query on any version here.
     """
-    arguments = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+    with open("/proc/self/cmdline", "rb") as line:
+        arguments = line.read().split(b"\0")
     for i, argument in enumerate(arguments):
         if re.match(rb"-{1,2}i(n(t(e(r(p(r(e(t(e(r)?)?)?)?)?)?)?)?)?)?=(mi|dap)", argument):
             return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
@@ -34,16 +33,18 @@ class Fact:
 
 def _number(path: str) -> int | None:
     try:
-        return int(Path(path).read_text())
+        with open(path) as file:
+            return int(file.read())
     except (OSError, ValueError):
         return None
 
 
 def capable(capability: int) -> bool:
     """Whether this process has ``capability`` in effect (CapEff of /proc/self/status)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> capability & 1)
+    with open("/proc/self/status") as lines:
+        for line in lines:
+            if line.startswith("CapEff:"):
+                return bool(int(line.split()[1], 16) >> capability & 1)
     return False
 
 

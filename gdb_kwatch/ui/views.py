@@ -13,7 +13,6 @@ from gdb_kwatch.core.records import USER, Trap, dumps
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
 from gdb_kwatch.inferior.watches import INSTALLED, SOFTWARE, Watch
-from gdb_kwatch.linux import canary
 
 from .places import place_of
 from .report import UNCHANGED, count_of, fill_in
@@ -248,6 +247,8 @@ class Views:
         lines = [self._verified(watch, self.threads.armed(watch, threads)) for watch in chosen]
         if not lines:
             lines = ["No hardware watchpoints or breakpoints."]
+        from gdb_kwatch.linux import canary
+
         bird = canary.run()
         lines.append(f"canary: {bird.text}" if bird.trapped else f"canary: FAILED: {bird.text}")
         return "\n".join(lines) + "\n"
