@@ -1,0 +1,119 @@
+"""What the operating system must bring (gdb, a C compiler …), and how it is got.
+
+As root on a system with apt-get it is installed; else the user gets the exact command to run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gdb_kwatch.outside import debugger, processes, say
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something of the system's: its name for the user, and its Debian package."""
+
+    what: str
+    package: str
+
+
+GDB = Need("gdb", "gdb")
+COMPILER = Need("a C compiler", "gcc")
+CXX_COMPILER = Need("a C++ compiler", "g++")
+HEADERS = Need("the C library's headers", "libc6-dev")
+VENV = Need("Python's venv and pip", "python3-venv")
+
+# The same things elsewhere, for the command that is shown.
+MANAGERS = {
+    "apt-get": ("apt-get install -y", {}),
+    "dnf": ("dnf install -y", {"libc6-dev": "glibc-devel", "g++": "gcc-c++"}),
+    "zypper": ("zypper install -y", {"libc6-dev": "glibc-devel", "g++": "gcc-c++"}),
+    "pacman": ("pacman -S --needed", {"libc6-dev": "glibc", "g++": "gcc"}),
+    "apk": ("apk add", {"libc6-dev": "musl-dev"}),
+}
+
+
+def missing(*, compiler: bool = False, cxx: bool = False, venv: bool = False) -> list[Need]:
+    """What is not here: gdb always, the others if they are asked for."""
+    needs = [] if debugger.find() else [GDB]
+    if compiler and not c_compiler():
+        needs += [COMPILER, HEADERS]
+    elif compiler and not _headers():
+        needs.append(HEADERS)
+    if cxx and not shutil.which("g++") and not shutil.which("c++"):
+        needs.append(CXX_COMPILER)
+    if venv and not has_venv():
+        needs.append(VENV)
+    return needs
+
+
+def provide(needs: Iterable[Need]) -> None:
+    """Install `needs` with apt-get; where that may not be, say the command and stop."""
+    needs = list(needs)
+    if not needs:
+        return
+    whats, names = [need.what for need in needs], [need.package for need in needs]
+    if not apt_allowed():
+        raise say.Stop(
+            f"{say.listing(whats)} {'are' if len(whats) > 1 else 'is'} missing here. "
+            f"Install, then try again:\n  {command(names)}",
+            say.USER_MUST_ACT,
+        )
+    ended = apt_install(names)
+    if not ended.fine:
+        raise say.Stop(
+            f"apt-get could not install {' '.join(names)}:\n{ended.last_lines()}\n"
+            f"Install, then try again:\n  {command(names)}",
+            say.USER_MUST_ACT,
+        )
+
+
+def apt_allowed() -> bool:
+    return os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
+def apt_install(names: list[str]) -> processes.Ended:
+    """apt-get update and install; says so in a line each."""
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    wait = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2"]
+    say.step("fetching the package lists (apt-get update)")
+    updated = processes.run([*wait, "update"], seconds=600, env=quiet)
+    say.step(f"installing {' '.join(names)} (apt-get)")
+    install = [*wait, "install", "-y", "--no-install-recommends", *names]
+    ended = processes.run(install, seconds=3600, env=quiet)
+    # Lists that cannot be fetched are no fault where the packages could be had without.
+    return ended if ended.fine or updated.fine else updated
+
+
+def command(names: list[str]) -> str:
+    """The command line that installs the Debian packages `names`, or their like, here."""
+    manager = next(filter(shutil.which, MANAGERS), "apt-get")
+    install, renamed = MANAGERS[manager]
+    install = f"{install} {' '.join(dict.fromkeys(renamed.get(name, name) for name in names))}"
+    steps = ["apt-get update", install] if manager == "apt-get" else [install]
+    sudo = "" if os.geteuid() == 0 or not shutil.which("sudo") else "sudo "
+    line = " && ".join(sudo + step for step in steps)
+    return line if sudo or os.geteuid() == 0 else f"{line}    (as root)"
+
+
+def c_compiler() -> str | None:
+    return shutil.which("gcc") or shutil.which("cc")
+
+
+def _headers() -> bool:
+    compiler = c_compiler()
+    check = [compiler or "cc", "-fsyntax-only", "-x", "c", "-"]
+    return processes.run(check, seconds=60, stdin="#include <stdio.h>\n").fine
+
+
+def has_venv(python: str = sys.executable) -> bool:
+    """Can this Python make a venv with pip in it? (Debian packs ensurepip apart.)"""
+    if python == sys.executable:
+        return bool(importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"))
+    return processes.run([python, "-c", "import venv, ensurepip"], seconds=60).fine

@@ -1,0 +1,159 @@
+"""The verbs of a checkout: `test` (set up what the tests need, run them all) and `bench`."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdb_kwatch import places
+from gdb_kwatch.outside import fixtures, libraries, packages, processes, say, setup
+
+# Tools that may have no wheel for the oldest or newest Python: the tests run without them.
+OPTIONAL = ("mypy", "ruff")
+TYPED = ("core", "linux", "outside", "places.py", "__main__.py")
+DEBIAN_PYTHON = "/usr/bin/python3"
+
+
+def test(arguments: Sequence[str]) -> int:
+    """Run everything; with `arguments` only pytest, with these."""
+    root = _checkout("test")
+    with setup.alone():
+        python = environment(root)
+        setup.debugger_ready()
+        fixtures.build_all()
+    failed = [] if arguments else [name for name in OPTIONAL if not CHECKS[name](python, root)]
+    tests = _call([python, "-m", "pytest", *arguments], root)
+    if failed:
+        print(f"kwatch: {say.listing(failed)} found faults, see above the tests", file=sys.stderr)
+    return tests or bool(failed)
+
+
+def bench(arguments: Sequence[str]) -> int:
+    root = _checkout("bench")
+    script = Path(root, "tests", "bench", "run.py")
+    if not script.exists():
+        raise say.Stop(f"{script} is missing: this checkout is not whole")
+    with setup.alone():
+        packages.provide(packages.missing(compiler=True))
+        setup.debugger_ready()
+    return _call([sys.executable, str(script), *arguments], root)
+
+
+def requirements(root: str | Path) -> list[str]:
+    """The one list of what the tests need: setup.cfg's extra `test`."""
+    config = configparser.ConfigParser()
+    config.read(Path(root, "setup.cfg"), encoding="utf-8")
+    return config["options.extras_require"]["test"].split("\n")[1:]
+
+
+def environment(root: str | Path) -> str:
+    """The Python of a virtual environment with the requirements in it, made if need be."""
+    wanted = requirements(root)
+    home = Path(places.state_dir(), "venv", "{}.{}".format(*sys.version_info[:2]))
+    python, stamp = home / "bin" / "python", home / "kwatch-stamp"
+    mark = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == mark and python.exists():
+        return str(python)
+    _make(home)
+    if not _pip(python, wanted):
+        needed = [line for line in wanted if _name(line) not in OPTIONAL]
+        if not _pip(python, needed):
+            python = _from_debian(home, needed)
+        for line in (line for line in wanted if _name(line) in OPTIONAL):
+            _pip(python, [line])
+    stamp.write_text(mark)
+    return str(python)
+
+
+def _make(home: Path, *options: str, maker: str = sys.executable) -> None:
+    if not packages.has_venv(maker):
+        if not packages.has_venv(DEBIAN_PYTHON):
+            packages.provide([packages.VENV])
+        maker = maker if packages.has_venv(maker) else DEBIAN_PYTHON
+    say.step(f"making a virtual environment in {home}")
+    shutil.rmtree(home, ignore_errors=True)
+    made = processes.run([maker, "-m", "venv", *options, str(home)], seconds=300)
+    if not made.fine:
+        raise say.Stop(f"{maker} could not make a virtual environment:\n{made.last_lines()}")
+
+
+def _pip(python: Path, wanted: list[str]) -> bool:
+    say.step(f"installing {say.listing([_name(line) for line in wanted])} with pip")
+    install = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *wanted]
+    ended = processes.run(install, seconds=1200, env=libraries.PIP)
+    if not ended.fine:
+        say.step(f"pip could not:\n{ended.last_lines(3)}")
+    return ended.fine
+
+
+def _from_debian(home: Path, needed: list[str]) -> Path:
+    """Where pip reaches no index: the distribution's packages, seen through a new environment."""
+    names = [f"python3-{_name(line)}" for line in needed]
+    if not packages.apt_allowed() or not packages.apt_install(names).fine:
+        raise say.Stop(
+            "the tests need these Python packages, and pip could not fetch them. Either let pip "
+            f"reach an index, or (as root):\n  {packages.command(names)}",
+            say.USER_MUST_ACT,
+        )
+    _make(home, "--system-site-packages", maker=DEBIAN_PYTHON)
+    return home / "bin" / "python"
+
+
+def _name(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    return found.group().lower() if found else requirement
+
+
+def _ruff(python: str, root: str) -> bool:
+    if not _has(python, "ruff"):
+        return True
+    ruff = [python, "-m", "ruff"]
+    return not (_call([*ruff, "check"], root) | _call([*ruff, "format", "--check"], root))
+
+
+def _mypy(python: str, root: str) -> bool:
+    if not _has(python, "mypy"):
+        return True
+    files = [os.path.join("gdb_kwatch", name) for name in TYPED]
+    return not _call([python, "-m", "mypy", *files], root)
+
+
+CHECKS = {"ruff": _ruff, "mypy": _mypy}
+
+
+def _has(python: str, module: str) -> bool:
+    if processes.run([python, "-c", f"import {module}"], seconds=60).fine:
+        return True
+    say.step(f"{module} is not to be had for this Python: its checks are left out")
+    return False
+
+
+def _call(argv: Sequence[str], root: str) -> int:
+    """Run in the foreground, on the user's terminal."""
+    say.step(shlex.join(argv))
+    with subprocess.Popen(argv, cwd=root) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:  # the terminal sent it to the child as well: let it report
+                continue
+
+
+def _checkout(verb: str) -> str:
+    root = places.checkout()
+    if root is None:
+        raise say.Stop(
+            f"`{verb}` needs a checkout of kwatch: an installed package has no tests. In one, run "
+            f"`python3 -m gdb_kwatch {verb}`.",
+            say.USER_MUST_ACT,
+        )
+    return root

@@ -1,0 +1,102 @@
+"""The command line outside gdb: the verbs, their help and their exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from gdb_kwatch import places
+from gdb_kwatch.outside import demo, doctor, say, setup, startup, testing
+
+EXIT_CODES = "Exit code: 0 fine; 1 not; 2 something must be done first, and it is said what."
+
+# Their arguments are another program's: argparse would take a `-k` or `-x` as its own.
+PASSED_ON: dict[str, Callable[[Sequence[str]], int]] = {
+    "test": testing.test,
+    "bench": testing.bench,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in PASSED_ON and words[1:2] not in (["-h"], ["--help"]):
+            return PASSED_ON[words[0]](words[2:] if words[1:2] == ["--"] else words[1:])
+        return _run(_parser().parse_args(words))
+    except say.Stop as stop:
+        print(f"kwatch: {stop}", file=sys.stderr)
+        return stop.code
+    except BrokenPipeError:  # `… demo | head` is no fault
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verb == "demo":
+        return demo.run()
+    if options.verb == "doctor":
+        return doctor.run()
+    if options.verb == "uninstall":
+        print(startup.uninstall())
+    elif options.print:
+        print(startup.block(places.GDBINIT).decode(errors="surrogateescape"))
+    else:
+        with setup.alone():
+            print(startup.install(setup.debugger_ready().major))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=say.verb("").strip(),
+        description="kwatch: every watchpoint that one instruction hit, in gdb.",
+        epilog=EXIT_CODES,
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(
+        name: str, summary: str, more: str, arguments: str | None = None
+    ) -> argparse.ArgumentParser:
+        return verbs.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}",
+            epilog=EXIT_CODES,
+            usage=arguments and f"{say.verb(name)} {arguments}",
+        )
+
+    verb(
+        "demo",
+        "set up what is missing and show kwatch at work",
+        "Runs gdb twice on a bundled program: alone, and with kwatch.",
+    )
+    verb(
+        "test",
+        "set up what the tests need and run them all",
+        "Linters and types first, then pytest; with arguments, only pytest with these. "
+        "Needs a checkout.",
+        arguments="[PYTEST ARGUMENT...]",
+    )
+    install = verb(
+        "install",
+        "load kwatch in every gdb from now on",
+        "Keeps one marked block in gdb's start-up file; everything else in it stays as it is.",
+    )
+    install.add_argument("--print", action="store_true", help="only print the block")
+    verb("uninstall", "take that out again", "Nothing else in the start-up file is touched.")
+    verb(
+        "doctor",
+        "show what works on this machine, and what to do about the rest",
+        "Looks from outside gdb, then runs `kwatch doctor` inside it.",
+    )
+    verb(
+        "bench",
+        "measure what kwatch costs beside gdb's own watch",
+        "Arguments go to tests/bench/run.py. Needs a checkout.",
+        arguments="[ARGUMENT...]",
+    )
+    return parser
