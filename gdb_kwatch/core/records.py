@@ -6,8 +6,9 @@ A trap is one #DB exception of one thread; a hit is one watchpoint that it touch
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .debugreg import EXECUTE, READ_WRITE, WRITE, Piece, pieces_of
@@ -38,10 +39,65 @@ class Region(NamedTuple):
         return self.address <= address < self.address + self.length
 
 
+class Touch(NamedTuple):
+    """One watchpoint in the way of a trap: what is known before any value is read.
+
+    ``value`` tells how to print what was read (None where nothing is, as for execution).
+    """
+
+    watch: Any
+    number: int
+    expression: str
+    slots: tuple[int, ...]
+    address: int
+    size: int
+    access: str
+    blamed: bool
+    value: Any
+
+
+class Quiet(NamedTuple):
+    """A trap as it is kept at first: no more than must be taken down while the program waits.
+
+    ``olds`` and ``news`` are as read, one for each touch; `trap` tells it in full.
+    """
+
+    number: int
+    inferior: int
+    thread: int
+    lwp: int
+    pc: int
+    dr6: int
+    touches: Sequence[Touch]
+    olds: Sequence[Any]
+    news: Sequence[Any]
+
+    def trap(self) -> Trap:
+        hits = []
+        for touch, old, new in zip(self.touches, self.olds, self.news):
+            hits.append(
+                Hit(
+                    touch.number,
+                    touch.expression,
+                    touch.slots,
+                    touch.address,
+                    touch.size,
+                    touch.access,
+                    old != new,
+                    False,
+                    blamed=touch.blamed,
+                    raw=(touch.value, old, new),
+                )
+            )
+        return Trap(
+            self.number, self.inferior, self.thread, self.lwp, self.pc, self.dr6, hits
+        )
+
+
 @dataclass
 class Hit:
     """One watchpoint touched by a trap.  ``old`` and ``new`` are as gdb prints them, None where
-    the value cannot be had; ``raw`` keeps what is needed to print them later."""
+    there is no value; ``raw`` keeps what is needed to print them when somebody looks."""
 
     number: int
     expression: str
@@ -53,7 +109,6 @@ class Hit:
     stop: bool
     seen_by: str = BY_DR6
     blamed: bool = False
-    missed: bool = False
     old: str | None = None
     new: str | None = None
     raw: Any = None
@@ -109,38 +164,37 @@ class Trap:
         }
 
 
-@dataclass
 class History:
     """The traps of this session, the oldest forgotten first: a ring of ``limit`` traps."""
 
-    limit: int = 10_000
-    count: int = 0
-    _ring: deque[Trap] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        self._ring = deque(self._ring, maxlen=self.limit)
+    def __init__(self, limit: int = 10_000) -> None:
+        self.limit = limit
+        self.count = 0
+        self._ring: deque[Quiet | Trap] = deque(maxlen=limit)
+        self.add = self._ring.append
 
     def next_number(self) -> int:
         self.count += 1
         return self.count
 
-    def add(self, trap: Trap) -> None:
-        self._ring.append(trap)
+    def replace_last(self, trap: Trap) -> None:
+        """Keep ``trap`` in full where its quiet form was kept."""
+        if self._ring and self._ring[-1].number == trap.number:
+            self._ring[-1] = trap
 
     def resize(self, limit: int) -> None:
         """Keep at most ``limit`` traps from now on; the newest stay."""
         self.limit = limit
         self._ring = deque(self._ring, maxlen=limit)
+        self.add = self._ring.append
 
     def last(self, count: int | None = None) -> list[Trap]:
         """The newest ``count`` traps (all, if None), oldest first."""
-        traps = list(self._ring)
-        if count is None:
-            return traps
-        return traps[len(traps) - count :] if count < len(traps) else traps
-
-    def __iter__(self) -> Iterator[Trap]:
-        return iter(list(self._ring))
+        skip = 0 if count is None else max(len(self._ring) - count, 0)
+        return [
+            record.trap() if isinstance(record, Quiet) else record
+            for record in islice(self._ring, skip, None)
+        ]
 
     def __len__(self) -> int:
         return len(self._ring)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Union
 
 import gdb
 
@@ -27,30 +28,25 @@ class NotWatchable(gdb.GdbError):
     """The expression names no memory; the text says why."""
 
 
-@dataclass(frozen=True)
 class Snapshot:
-    """A value at one time.  ``key`` compares as gdb compares values (by contents); ``value`` or
-    ``data`` and ``type`` are for printing it later."""
+    """The value of an expression that has no fixed memory of its own.  Compares by contents, as
+    gdb compares values."""
 
-    key: object
-    data: bytes | None = None
-    type: gdb.Type | None = field(default=None, compare=False)
-    value: gdb.Value | None = field(default=None, compare=False)
+    __slots__ = ("key", "value")
 
-    def text(self) -> str:
-        """The value as gdb prints it, with gdb's own print settings and pretty-printers."""
-        value = self.value
-        try:
-            if value is None:
-                if self.data is None or self.type is None:
-                    return "<unreadable>"
-                value = gdb.Value(self.data, self.type)
-            return printed(value)
-        except (gdb.error, ValueError) as error:
-            return f"<error: {error}>"
+    def __init__(self, key: str, value: gdb.Value) -> None:
+        self.key = key
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
 
-UNREADABLE = Snapshot(None)
+# What was read: the bytes of a fixed place, a Snapshot, or None where it could not be read.
+Reading = Union[bytes, Snapshot, None]
 
 
 def printed(value: gdb.Value) -> str:
@@ -97,18 +93,28 @@ class Lvalue:
     fixed: bool
     frame: gdb.Frame | None
 
-    def read(self, inferior: gdb.Inferior) -> Snapshot:
-        """The value now; UNREADABLE where memory or the expression's context is gone."""
+    def read(self, inferior: gdb.Inferior) -> Reading:
+        """The value now; None where memory or the expression's context is gone."""
         try:
-            if self.fixed and self.address is not None:
-                data = bytes(inferior.read_memory(self.address, self.size))
-                return Snapshot(data, data, self.type)
+            if self.fixed:
+                return bytes(inferior.read_memory(self.address, self.size))
             with in_frame(self.frame):
                 value = gdb.parse_and_eval(self.expression)
                 value.fetch_lazy()
-            return Snapshot(printed_raw(value), value=value)
+            return Snapshot(printed_raw(value), value)
         except (gdb.error, gdb.MemoryError, OverflowError):
-            return UNREADABLE
+            return None
+
+    def text(self, reading: Reading) -> str:
+        """A reading as gdb prints it, with gdb's own print settings and pretty-printers."""
+        try:
+            if reading is None:
+                return "<unreadable>"
+            if isinstance(reading, Snapshot):
+                return printed(reading.value)
+            return printed(gdb.Value(reading, self.type))
+        except (gdb.error, ValueError) as error:
+            return f"<error: {error}>"
 
 
 def printed_raw(value: gdb.Value) -> str:

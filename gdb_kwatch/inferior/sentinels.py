@@ -10,7 +10,9 @@ have gone on.
   ``a--`` cancel the tick.  Idle, it has no lvalue and so is a disabled software watchpoint, which
   gdb does not even evaluate.
 - An access watchpoint is checked whether or not its value changed: the lvalue alone will do.  It
-  must always have one: gdb refuses an access watchpoint without memory.
+  must always have one: gdb refuses an access watchpoint without memory.  So an idle one would be
+  evaluated all the same, at 5 us a trap and more, and none is kept idle: they are made when
+  needed, at the next place where that is safe (`Pool.serve`).
 - The lvalues are gdb.Values kept from when the sentinel was aimed: what they hold does not matter,
   and gdb evaluates each expression three times a trap (`watchpoint_check`, then
   `update_watchpoint` in `bpstat_stop_status` and in `insert_breakpoints`).
@@ -54,7 +56,10 @@ class Slot(gdb.Function):
 
     def invoke(self, index: gdb.Value) -> gdb.Value | int:
         sentinel = _by_index.get(int(index))
-        return 0 if sentinel is None else sentinel.lvalue
+        if sentinel is None:
+            return 0
+        sentinel.evaluated += 1
+        return sentinel.lvalue
 
 
 class Sentinel(gdb.Breakpoint):
@@ -65,6 +70,7 @@ class Sentinel(gdb.Breakpoint):
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
         self.piece = piece
+        self.evaluated = 0  # how often gdb has asked for its value
         self.index = max(_by_index, default=0) + 1
         self.lvalue = self._lvalue_of(piece)
         _by_index[self.index] = self
@@ -93,6 +99,7 @@ class Sentinel(gdb.Breakpoint):
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
         if self.enabled:
             self.enabled = False
+        self.evaluated += 1
         self.piece = piece
         self.lvalue = self._lvalue_of(piece)
         self._switch_on()
@@ -115,6 +122,7 @@ class Sentinel(gdb.Breakpoint):
 
     def discard(self) -> None:
         """Take it out for good.  Not in `stop` nor in breakpoint_deleted."""
+        self.evaluated += 1
         _by_index.pop(self.index, None)
         if self.is_valid():
             self.delete()
@@ -130,7 +138,6 @@ class Pool:
 
     def __init__(self) -> None:
         self.sentinels: list[Sentinel] = [Sentinel(write=True) for _ in range(SLOTS)]
-        self.sentinels += [Sentinel(write=False) for _ in range(SLOTS)]
 
     def on(self, piece: Piece) -> Sentinel | None:
         """The sentinel that stands on ``piece``."""
@@ -155,6 +162,17 @@ class Pool:
             else:
                 left.append(piece)
         return left
+
+    def serve(self, pieces: Iterable[Piece]) -> None:
+        """Make sentinels for ``pieces``, and take out idle access ones.  Not in a handler of a
+        breakpoint event, not in `stop`."""
+        idle = [s for s in self.sentinels if s.piece is None and not s.write]
+        for sentinel in idle:
+            sentinel.discard()
+        self.sentinels = [s for s in self.sentinels if s not in idle]
+        for piece in pieces:
+            if self.on(piece) is None:
+                self.sentinels.append(Sentinel(piece.rw == WRITE, piece))
 
     def renew(self, sentinel: Sentinel) -> None:
         """Put a new sentinel in the place of one that may be gone; the new one comes last in

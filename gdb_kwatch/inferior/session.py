@@ -12,8 +12,9 @@ import gdb
 
 from gdb_kwatch.core.records import Trap
 
-from . import gdbfacts, stophook
+from . import gdbfacts
 from .faults import guarded
+from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .watches import EXPIRED, INSTALLED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
@@ -42,7 +43,9 @@ class Session:
         """Define what the sentinels need, adopt what is there, and follow gdb's events."""
         define_functions()
         Sentinel.decide = self.decide
-        stophook.StopCommand(self.at_hook)
+        self.stop_hook = Hook("hook-stop", self.at_hook)
+        for command in ("awatch", "rwatch"):
+            Hook(f"hookpost-{command}", self.registry.serve).install()
         self.registry.make_pool()
         events = gdb.events
         events.breakpoint_created.connect(self.at_created)
@@ -58,7 +61,7 @@ class Session:
         """For `Sentinel.stop`: where it stops, hook-stop must be in place to speak for it."""
         if not self.engine.decide(sentinel):
             return False
-        stophook.install()
+        self.stop_hook.install()
         return True
 
     @guarded()
@@ -68,7 +71,7 @@ class Session:
         self.registry.created(bp)
         watch = self.registry.watches.get(bp.number)
         if watch is not None:
-            stophook.install()
+            self.stop_hook.install()
             if watch.options is None:
                 self._warn_about(watch)
 
@@ -81,6 +84,7 @@ class Session:
         """Symbols moved or came: work everything out again."""
         self.registry.make_pool()
         self.refresh()
+        self.registry.serve()
 
     def refresh(self) -> None:
         """Resolve each watchpoint of this program space again, and aim."""
@@ -131,7 +135,7 @@ class Session:
             self.spent.append(stop.speaker)
             if stop.speaker.is_valid():
                 stop.speaker.delete()
-        untrapped = self.engine.untrapped() if gdb.selected_thread() is not None else None
+        untrapped = self.engine.untrapped(stop) if gdb.selected_thread() is not None else None
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
@@ -143,7 +147,7 @@ class Session:
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
         if not self.hooked and self.registry.watches:
-            stophook.install()
+            self.stop_hook.install()
             self.at_hook()
         self.hooked = False
         for sentinel in self.spent:
@@ -156,6 +160,7 @@ class Session:
         self._leaving = []
         if self.registry.watches:
             self.tidy()
+        self.registry.serve()
 
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""

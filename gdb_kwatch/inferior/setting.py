@@ -60,6 +60,7 @@ def set_watch(session: Session, request: Request) -> Watch:
             f"gdb would make {request.expression} a software watchpoint ({number}) and "
             "single-step the program; it was not set."
         )
+    session.registry.serve()
     session.registry.put_last(watch)
     return watch
 

@@ -1,28 +1,41 @@
 """One trap, every watchpoint: the engine.
 
 A sentinel's `stop`, or gdb's word that a kwatch stops, brings the trap here, whichever comes
-first; it is handled once (DR6 is cleared then).  The hits are found from the debug registers of
-the LWP.  Those that gdb blames, gdb judges itself; those it does not even look at are judged here
-by its rules.  What comes out is one decision for the trap.
+first; it is handled once.  The hits are found from the debug registers of the LWP.  Those that
+gdb blames, gdb judges itself; those it does not even look at are judged here by its rules.  What
+comes out is one decision for the trap.
 
 gdb's order of things for one stop (``bpstat_stop_status``, gdb/breakpoint.c, 10 to 18): each
 breakpoint in turn is checked; where it stops, its hit count is raised and breakpoint_modified is
 sent, *then* its `silent` flag is read.  So a kwatch is silenced just there, and only where the
 engine has the trap in hand and a sentinel will speak for it.
+
+The way of a trap that does not stop is kept short: each one costs the program a stop and gdb two
+rounds of evaluation already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import gdb
 
-from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK, Registers, blamed_slot
-from gdb_kwatch.core.records import BY_VALUE, UNTRAPPED, History, Hit, Region, Trap
+from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK, SLOTS
+from gdb_kwatch.core.records import (
+    BY_VALUE,
+    UNTRAPPED,
+    History,
+    Hit,
+    Quiet,
+    Region,
+    Touch,
+    Trap,
+)
 from gdb_kwatch.linux import ptrace
 
 from . import faults, gdbfacts
-from .lvalues import UNREADABLE, Snapshot, in_frame
+from .lvalues import in_frame
 from .sentinels import Sentinel
 from .watches import Registry, Watch
 
@@ -32,17 +45,36 @@ class Stop:
     """What the engine knows of the stop that is being made: the trap, if there was one, and what
     is to be done once gdb has decided."""
 
+    quiet: Quiet | None = None
     trap: Trap | None = None
     speaker: Sentinel | None = None  # the sentinel that asked for the stop
     askers: list[Watch] = field(default_factory=list)  # judged here, and want a stop
-    touched: list[Watch] = field(default_factory=list)
-    pending_ask: bool = False
-    stopping: list[Watch] = field(default_factory=list)  # all that stop, whoever judged them
-    silent: bool = False  # each of them has ``silent`` as its first command
+    stops: set[int] = field(default_factory=set)  # the numbers of all that stop
+    pending: bool = False  # a sentinel is to ask for the stop
+
+    @property
+    def touched(self) -> list[Watch]:
+        return [touch.watch for touch in self.quiet.touches] if self.quiet else []
+
+    @property
+    def stopping(self) -> list[Watch]:
+        """All that stop the program, whoever judged them."""
+        return [watch for watch in self.touched if watch.number in self.stops]
+
+    @property
+    def silent(self) -> bool:
+        """Whether each of them has ``silent`` as its first command."""
+        stopping = [watch for watch in self.stopping if watch.bp.is_valid()]
+        return bool(stopping) and all(
+            (watch.bp.commands or "").lstrip().startswith("silent") for watch in stopping
+        )
 
     def regions(self) -> list[Region]:
         """The bytes that were hit."""
         return [region for watch in self.touched for region in watch.regions]
+
+
+_NO_STOP = Stop()
 
 
 class Engine:
@@ -51,106 +83,106 @@ class Engine:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.history = History()
-        self.current = Stop()
-        # DR6 as the CPU left it and the PC, of each LWP's last trap.
-        self.status: dict[int, tuple[int, int]] = {}
+        self.current = _NO_STOP
+        self.handled = 0  # the LWP whose trap `current` is
+        self._by: Sentinel | None = None  # the sentinel that brought it, and at which evaluation
+        self._at = 0
         self.mi = gdbfacts.interpreter_is_mi()
 
     # At a trap.
 
-    @faults.guarded(default=True)
     def decide(self, sentinel: Sentinel) -> bool:
         """A sentinel's answer: True to stop.  Called inside gdb's own checking."""
-        thread = gdb.selected_thread()
-        if not self._take(thread) and not self.current.pending_ask:
-            return False
-        if not self.current.pending_ask:
-            return False
-        self.current.pending_ask = False
-        self.current.speaker = sentinel
-        self._lend_commands(sentinel)
-        return True
+        try:
+            thread = gdb.selected_thread()
+            lwp = thread.ptid[1]
+            if not self._is_handled(sentinel, lwp):
+                if not self._take(thread, lwp):
+                    return False
+                self._by, self._at = sentinel, sentinel.evaluated
+            if not self.current.pending:
+                return False
+            self.current.pending = False
+            self.current.speaker = sentinel
+            self._lend_commands(sentinel)
+        except Exception as error:
+            faults.report("a sentinel", error)
+        return True  # after a fault as well: rather one stop too many than a hit unseen
 
-    def _take(self, thread: gdb.InferiorThread) -> bool:
-        """Handle the thread's trap, if there is one that was not handled before."""
-        lwp = thread.ptid[1]
-        if not ptrace.status(lwp) & HIT_MASK:
-            return False  # handled, or no trap: 10.1 calls `stop` at fork, exec and system calls
-        registers = ptrace.debug_registers(lwp)
-        ptrace.clear_status(lwp)
-        pc = ptrace.program_counter(lwp)
-        self.status[lwp] = registers.dr6, pc
-        hits = registers.hits()
-        if not hits:
-            return False
-        self.current = Stop()
-        self._handle(thread, registers, pc)
-        return True
+    def _is_handled(self, sentinel: Sentinel, lwp: int) -> bool:
+        """Whether this is the trap in hand: several sentinels may stand at one blamed address.
 
-    def _handle(self, thread: gdb.InferiorThread, registers: Registers, pc: int) -> None:
-        hits = registers.hits()
-        owners = self.registry.owners()
-        touched: dict[int, tuple[Watch, list[int]]] = {}
-        for slot, piece in hits.items():
-            for watch in owners.get(piece, ()):
-                touched.setdefault(watch.number, (watch, []))[1].append(slot)
-        if not touched:
-            return
-        blamed = blamed_slot(hits)
-        blamed_address = None if blamed is None else registers.addresses[blamed]
+        Between two traps gdb evaluates each of them again (`update_watchpoint`); within one, each
+        is evaluated once, just before its `stop`.
+        """
+        if lwp != self.handled:
+            return False
+        by = self._by
+        if by is None:  # breakpoint_modified brought it
+            self._by, self._at = sentinel, sentinel.evaluated
+            return True
+        return by is not sentinel and by.evaluated == self._at
+
+    def _take(self, thread: gdb.InferiorThread, lwp: int) -> bool:
+        """Handle the thread's trap, if there is one."""
+        dr6 = ptrace.status(lwp) & HIT_MASK
+        if not dr6:
+            return False  # 10.1 calls `stop` also at fork, exec and system-call events
         inferior = gdb.selected_inferior()
-        trap = Trap(
-            self.history.next_number(),
-            inferior.num,
-            thread.num,
-            thread.ptid[1],
-            pc,
-            registers.dr6 & HIT_MASK,
-            [],
+        touches = self.registry.touches(
+            lwp, (inferior.num, dr6, ptrace.control(lwp), *_hit_addresses(lwp, dr6))
         )
-        stop = self.current
-        stop.trap = trap
-        stop.touched = [watch for watch, _ in touched.values()]
-        moved = False
-        for number, (watch, slots) in sorted(touched.items()):
+        if not touches:
+            return False
+        self.handled, self._by = lwp, None
+        history = self.history
+        history.count += 1
+        olds, news, strange = [], [], False
+        for touch in touches:
+            watch, lvalue = touch.watch, touch.value
             watch.hits += 1
             old = watch.last
-            changed = False
-            if watch.access != "execute":
-                if watch.lvalue is not None:
-                    watch.last = watch.lvalue.read(inferior)
-                changed = watch.last.key != old.key
-                moved = moved or (changed and not (watch.lvalue and watch.lvalue.fixed))
-            is_blamed = (
-                watch.is_at(blamed_address)
-                if blamed_address is not None and watch.access != "execute"
-                else watch.access == "execute"
-            )
-            hit = Hit(
-                number,
-                watch.expression,
-                tuple(slots),
-                watch.regions[-1].address,
-                watch.regions[-1].length,
-                watch.access,
-                changed,
-                False,
-                blamed=is_blamed,
-                raw=(old, watch.last),
-            )
-            trap.hits.append(hit)
-            unseen = is_blamed and watch.every and not changed
-            if not is_blamed:
-                hit.missed = True
-            if (not is_blamed or unseen) and self._judge(watch, changed, thread):
-                hit.stop = True
+            olds.append(old)
+            if lvalue is not None:
+                watch.last = lvalue.read(inferior)
+            news.append(watch.last)
+            if not touch.blamed or watch.every or not lvalue.fixed:
+                strange = True
+        quiet = Quiet(
+            history.count,
+            inferior.num,
+            thread.num,
+            lwp,
+            ptrace.program_counter(lwp),
+            dr6,
+            touches,
+            olds,
+            news,
+        )
+        history.add(quiet)
+        self.current = Stop(quiet)
+        if strange:
+            self._judge_all(quiet, thread)
+        return True
+
+    def _judge_all(self, quiet: Quiet, thread: gdb.InferiorThread) -> None:
+        """What gdb does not judge itself: the missed ones, and unchanged ones with -every."""
+        stop = self.current
+        moved = False
+        for touch, old, new in zip(quiet.touches, quiet.olds, quiet.news):
+            watch: Watch = touch.watch
+            changed = old != new
+            if changed and touch.value is not None and not touch.value.fixed:
+                moved = True
+            unseen = watch.every and not changed
+            if (not touch.blamed or unseen) and self._judge(watch, changed, thread):
                 stop.askers.append(watch)
-            if not is_blamed and changed:
+                stop.stops.add(watch.number)
+                stop.pending = True
+            if not touch.blamed and changed:
                 self._mend(watch)
         if moved:
-            self._follow(touched)
-        stop.pending_ask = bool(stop.askers)
-        self.history.add(trap)
+            self._follow(quiet)
 
     def _judge(self, watch: Watch, changed: bool, thread: gdb.InferiorThread) -> bool:
         """gdb's own rules, for a watchpoint that gdb did not look at."""
@@ -177,10 +209,8 @@ class Engine:
         return True
 
     def _holds(self, watch: Watch) -> bool:
-        """The condition, evaluated where gdb would: in the frame it was set in, while it lives.
-
-        An error stops, as in gdb, with gdb's words.
-        """
+        """The condition, evaluated where gdb would: in the innermost frame of the function whose
+        locals it uses.  An error stops, as in gdb, with gdb's words."""
         frame = None
         if watch.condition_function is not None:
             frame = _innermost(watch.condition_function)
@@ -203,14 +233,15 @@ class Engine:
         if watch.bp.enabled and watch.access != "execute":
             watch.bp.enabled = True
 
-    def _follow(self, touched: dict[int, tuple[Watch, list[int]]]) -> None:
+    def _follow(self, quiet: Quiet) -> None:
         """A pointer on the way to a watched place changed: watch where it points now, as gdb
         will when it resumes."""
-        for watch, _ in touched.values():
-            if watch.lvalue is not None and not watch.lvalue.fixed and not watch.is_location:
+        for touch in quiet.touches:
+            watch: Watch = touch.watch
+            if touch.value is not None and not touch.value.fixed and not watch.is_location:
                 last = watch.last
                 self.registry.resolve(watch)
-                if watch.last is UNREADABLE:
+                if watch.last is None:
                     watch.last = last
         self.registry.aim()
 
@@ -219,18 +250,11 @@ class Engine:
         texts = [w.bp.commands for w in self.current.askers if w.bp.commands]
         if not texts:
             return
-        silent = _silenced(self.stopping())
-        lines: list[str] = ["silent"] if silent else []
+        lines: list[str] = ["silent"] if self.current.silent else []
         for text in texts:
             body = text.rstrip("\n").split("\n")
             lines += body[1:] if body[0].strip() == "silent" else body
         sentinel.commands = "\n".join(lines)
-
-    def stopping(self) -> list[Watch]:
-        """The watchpoints of the trap in hand that stop the program."""
-        trap = self.current.trap
-        stops = {hit.number for hit in trap.hits if hit.stop} if trap is not None else set()
-        return [watch for watch in self.current.touched if watch.number in stops]
 
     # What gdb decides.
 
@@ -253,88 +277,95 @@ class Engine:
         thread = gdb.selected_thread()
         if thread is None or watch.access == "execute" or not watch.armed:
             return
-        taken = self._take(thread)
-        trap = self.current.trap
-        hit = None
-        if trap is not None and trap.lwp == thread.ptid[1]:
-            hit = next((h for h in trap.hits if h.number == watch.number), None)
-        if hit is not None:
-            hit.stop = True
+        lwp = thread.ptid[1]
+        by = self._by
+        if self.handled != lwp or (by is not None and by.evaluated != self._at):
+            by = None
+            if not self._take(thread, lwp):
+                self.current, self.handled = Stop(), 0
+        touched = any(touch.number == watch.number for touch in self.touches())
+        if touched:
+            self.current.stops.add(watch.number)
         if watch.options is None or self.mi:
             return
-        # A sentinel after it in gdb's order will speak; else gdb prints its own report.
-        speaks = hit is not None and (taken or self.current.pending_ask)
-        if speaks:
-            self.current.pending_ask = True
+        # Where a sentinel has asked, or comes after it in gdb's order and will, that one speaks;
+        # else gdb prints its own report.
+        speaks = touched and (by is None or self.current.speaker is not None)
+        if by is None:
+            self.current.pending = self.current.pending or speaks
         if watch.bp.silent != speaks:
             watch.bp.silent = speaks
+
+    def touches(self) -> Sequence[Touch]:
+        """Of the trap in hand."""
+        return self.current.quiet.touches if self.current.quiet is not None else ()
 
     # At a stop, after the decision.
 
     def finish(self) -> Stop:
         """The stop that gdb has decided on; the engine starts afresh."""
-        stop, trap = self.current, self.current.trap
-        stop.stopping = self.stopping()
-        self.current = Stop()
+        stop, self.current = self.current, _NO_STOP
+        handled, self.handled, self._by = self.handled, 0, None
         thread = gdb.selected_thread()
-        if trap is None or thread is None or thread.ptid[1] != trap.lwp:
+        if stop.quiet is None or not stop.stops or thread is None or thread.ptid[1] != handled:
             return Stop(speaker=stop.speaker)
-        stop.silent = _silenced(stop.stopping)
-        trap.stopped = bool(stop.stopping)
+        trap = stop.trap = stop.quiet.trap()
+        trap.stopped = True
+        for hit in trap.hits:
+            hit.stop = hit.number in stop.stops
+        self.history.replace_last(trap)
         return stop
 
-    def untrapped(self) -> Trap | None:
+    def untrapped(self, stop: Stop) -> Trap | None:
         """Watched bytes that changed with no trap: a system call, another mapping, another
         process, the debugger.  Told once; gdb's old value is mended."""
         inferior = gdb.selected_inferior()
         found: list[Hit] = []
+        handled = stop.trap.lwp if stop.trap is not None else 0
         for watch in list(self.registry.here()):
             if not watch.armed or watch.lvalue is None or not self.registry.follows(watch):
                 continue
-            new = watch.lvalue.read(inferior)
-            old = watch.last
-            if new.key == old.key or old is UNREADABLE or new is UNREADABLE:
-                if old is UNREADABLE:
-                    watch.last = new
+            new, old = watch.lvalue.read(inferior), watch.last
+            if old is None:
+                watch.last = new
+            if new == old or old is None or new is None:
                 continue
-            if self._trap_to_come(watch, inferior):
+            if self._trap_to_come(watch, inferior, handled):
                 continue
             watch.last = new
             watch.hits += 1
             self._mend(watch)
-            found.append(self._untrapped_hit(watch, old))
+            region = watch.regions[-1]
+            found.append(
+                Hit(
+                    watch.number,
+                    watch.expression,
+                    (),
+                    *region[:2],
+                    watch.access,
+                    changed=True,
+                    stop=False,
+                    seen_by=BY_VALUE,
+                    raw=(watch.lvalue, old, new),
+                )
+            )
         if not found:
             return None
         thread = gdb.selected_thread()
-        lwp = thread.ptid[1]
-        trap = Trap(
-            self.history.next_number(), inferior.num, thread.num, lwp, 0, 0, found, UNTRAPPED
-        )
+        number = self.history.next_number()
+        place = (inferior.num, thread.num, thread.ptid[1], 0, 0)
+        trap = Trap(number, *place, hits=found, origin=UNTRAPPED)
         self.history.add(trap)
         return trap
 
-    def _untrapped_hit(self, watch: Watch, old: Snapshot) -> Hit:
-        region = watch.regions[-1]
-        return Hit(
-            watch.number,
-            watch.expression,
-            (),
-            region.address,
-            region.length,
-            watch.access,
-            True,
-            False,
-            seen_by=BY_VALUE,
-            raw=(old, watch.last),
-        )
-
-    def _trap_to_come(self, watch: Watch, inferior: gdb.Inferior) -> bool:
+    def _trap_to_come(self, watch: Watch, inferior: gdb.Inferior, handled: int) -> bool:
         """Whether some thread stands at a trap of ``watch`` that gdb has yet to look at."""
         for thread in inferior.threads():
+            lwp = thread.ptid[1]
             try:
-                if not ptrace.status(thread.ptid[1]) & HIT_MASK:
+                if lwp == handled or not ptrace.status(lwp) & HIT_MASK:
                     continue
-                registers = ptrace.debug_registers(thread.ptid[1])
+                registers = ptrace.debug_registers(lwp)
             except OSError:
                 continue
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
@@ -342,10 +373,9 @@ class Engine:
         return False
 
 
-def _silenced(watches: list[Watch]) -> bool:
-    return bool(watches) and all(
-        (w.bp.commands or "").lstrip().startswith("silent") for w in watches if w.bp.is_valid()
-    )
+def _hit_addresses(lwp: int, dr6: int) -> list[int]:
+    """What stands in the slots whose bit is set in DR6."""
+    return [ptrace.address(lwp, slot) for slot in range(SLOTS) if dr6 >> slot & 1]
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

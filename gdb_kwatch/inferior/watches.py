@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import gdb
 
-from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
+from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece, Registers, blamed_slot
 from gdb_kwatch.core.expression import has_side_effects, tokens_of
-from gdb_kwatch.core.records import ACCESS_RW, Region
+from gdb_kwatch.core.records import ACCESS_RW, Region, Touch
 from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
-from .lvalues import UNREADABLE, Lvalue, NotWatchable, Snapshot, frame_or_none, in_frame, resolve
+from .lvalues import Lvalue, NotWatchable, Reading, frame_or_none, in_frame, resolve
 from .sentinels import Pool, Sentinel
 
 _KINDS = {
@@ -74,7 +74,7 @@ class Watch:
         self.lvalue: Lvalue | None = None
         self.regions: tuple[Region, ...] = ()
         self.pieces: frozenset[Piece] = frozenset()
-        self.last: Snapshot = UNREADABLE
+        self.last: Reading = None
         self.hits = 0
         self.state = PENDING
         self.reason = ""
@@ -143,7 +143,8 @@ class Registry:
         self.adopting = True
         self.making: Options | None = None  # set while ``kwatch`` runs gdb's own ``watch``
         self.made: Watch | None = None
-        self._owners: dict[int, dict[Piece, list[Watch]]] = {}
+        self.unserved: list[Piece] = []  # pieces for which a sentinel has to be made
+        self._touches: dict[tuple[int, ...], tuple[Touch, ...]] = {}
 
     # What gdb tells.
 
@@ -214,7 +215,7 @@ class Registry:
     def _without_process(self, watch: Watch) -> None:
         watch.state = PENDING
         watch.watch_regions(())
-        watch.last = UNREADABLE
+        watch.last = None
         if watch.is_location and watch.lvalue is None:
             # The address that gdb keeps from now on, though the program may be loaded elsewhere.
             try:
@@ -238,8 +239,8 @@ class Registry:
         """Its process has ended."""
         watch.state = PENDING
         watch.watch_regions(())
-        watch.last = UNREADABLE
-        self._owners.clear()
+        watch.last = None
+        self._touches.clear()
 
     def expire(self, watch: Watch) -> None:
         """Give up an address that means nothing any more; its slot is free."""
@@ -264,7 +265,7 @@ class Registry:
         if not watch.regions:
             watch.watch_regions(watch.lvalue.regions)
         watch.last = watch.lvalue.read(gdb.selected_inferior())
-        watch.state = INSTALLED if watch.last is not UNREADABLE else UNREADABLE_STATE
+        watch.state = INSTALLED if watch.last is not None else UNREADABLE_STATE
 
     # Who shares what.
 
@@ -273,18 +274,39 @@ class Registry:
         space = gdb.current_progspace()
         return (w for w in self.watches.values() if w.progspace == space)
 
-    def owners(self) -> dict[Piece, list[Watch]]:
-        """For each piece in use by the current inferior, who watches it.  Kept from trap to trap,
-        made anew when `aim` was called."""
-        key = gdb.selected_inferior().num
-        if key not in self._owners:
-            table: dict[Piece, list[Watch]] = {}
-            for watch in self.here():
-                if self.follows(watch):
-                    for piece in watch.pieces:
-                        table.setdefault(piece, []).append(watch)
-            self._owners[key] = table
-        return self._owners[key]
+    def touches(self, lwp: int, key: tuple[int, ...]) -> tuple[Touch, ...]:
+        """The watchpoints in the way of the trap at which ``lwp`` stands, by number.
+
+        Kept from trap to trap under ``key`` (inferior, DR6, DR7, the addresses that were hit)
+        until `aim` is called.
+        """
+        found = self._touches.get(key)
+        if found is None:
+            found = self._touches[key] = self._find_touches(ptrace.debug_registers(lwp))
+        return found
+
+    def _find_touches(self, registers: Registers) -> tuple[Touch, ...]:
+        hits = registers.hits()
+        blamed = blamed_slot(hits)
+        touches = []
+        for watch in sorted(self.here(), key=lambda w: w.number):
+            slots = tuple(slot for slot, piece in hits.items() if piece in watch.pieces)
+            if not slots or not self.follows(watch):
+                continue
+            execute = watch.access == "execute"
+            touches.append(
+                Touch(
+                    watch,
+                    watch.number,
+                    watch.expression,
+                    slots,
+                    *watch.regions[-1][:2],
+                    watch.access,
+                    execute or (blamed is not None and watch.is_at(registers.addresses[blamed])),
+                    None if execute else watch.lvalue,
+                )
+            )
+        return tuple(touches)
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
         """What the slots of the current inferior are wanted for."""
@@ -303,7 +325,7 @@ class Registry:
 
     def aim(self) -> None:
         """Put a sentinel on each piece that a watchpoint of this program space watches."""
-        self._owners.clear()
+        self._touches.clear()
         pool = self.pool()
         if pool is None:
             return
@@ -314,7 +336,15 @@ class Registry:
                     wanted |= watch.pieces
         if len(wanted) > SLOTS:
             wanted = set(sorted(wanted)[:SLOTS])
-        pool.aim(wanted)
+        self.unserved = pool.aim(wanted)
+
+    def serve(self) -> None:
+        """Make the sentinels that `aim` could not find in the pool, and drop idle access ones.
+        Not in a breakpoint event, not in `stop`."""
+        pool = self.pool()
+        if pool is not None:
+            pool.serve(self.unserved)
+            self.unserved = []
 
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import gdb
 
 from gdb_kwatch.core.records import Hit, Trap
-from gdb_kwatch.inferior.lvalues import Snapshot
 from gdb_kwatch.inferior.traps import Engine, Stop
 from gdb_kwatch.inferior.watches import MENTIONS
 
@@ -26,15 +25,16 @@ def count_of(number: int, what: str) -> str:
 def fill_in(trap: Trap) -> None:
     """Print the old and new values of a trap's hits as gdb prints them, where not yet done."""
     for hit in trap.hits:
-        if hit.raw is None:
-            continue
-        old, new = hit.raw
-        hit.old, hit.new, hit.raw = _text(old), _text(new), None
+        if hit.raw is not None:
+            value, old, new = hit.raw
+            if value is not None:
+                hit.old, hit.new = one_line(value.text(old)), one_line(value.text(new))
+            hit.raw = None
 
 
-def _text(snapshot: Snapshot) -> str:
-    # A struct prints over several lines with `set print pretty on`.
-    return " ".join(line.strip() for line in snapshot.text().split("\n"))
+def one_line(text: str) -> str:
+    """A struct prints over several lines with ``set print pretty on``."""
+    return " ".join(line.strip() for line in text.split("\n"))
 
 
 def mention(hit: Hit) -> str:
@@ -77,7 +77,9 @@ class Report:
         changed, or would not have stopped."""
         if any(watch.options is not None for watch in stop.stopping):
             return True
-        return bool(stop.askers) or any(hit.missed and hit.changed for hit in trap.hits)
+        return bool(stop.askers) or any(
+            hit.changed and not hit.blamed for hit in trap.hits
+        )
 
     def _block(self, head: str, hits: Sequence[Hit]) -> str:
         rows = [self._row(hit) for hit in hits]

@@ -16,10 +16,11 @@ def visible(text: str) -> int:
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligned columns, the last one not padded."""
     try:
-        from tabulate import tabulate
+        import tabulate
     except ImportError:
         return _plain([headings, *rows])
-    text: str = tabulate(rows, headings, tablefmt="plain", disable_numparse=True)
+    tabulate.MIN_PADDING = 0
+    text: str = tabulate.tabulate(rows, headings, tablefmt="plain", disable_numparse=True)
     return "\n".join(line.rstrip() for line in text.split("\n"))
 
 
