@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gdb_kwatch.outside import debugger, libraries, packages, processes, say, setup
 
+SECONDS = 30
 OLDEST_GDB, OLDEST_PYTHON = 10, (3, 9)
 
 
@@ -69,8 +70,8 @@ def _inside(gdb: debugger.Debugger) -> bool:
     """Show `kwatch doctor`; whether it found nothing to mend."""
     say.step("running kwatch doctor inside gdb")
     argv = [*debugger.with_kwatch(gdb), "-ex", "kwatch doctor"]
-    ended = processes.run(argv, seconds=120, env=debugger.QUIET)
+    ended = processes.run(argv, seconds=SECONDS, env=debugger.QUIET)
     print(f"Inside gdb (kwatch doctor):\n{ended.output.strip()}")
     if ended.code is None:
-        print("gdb did not come to an end in 120 seconds")
+        print(f"gdb did not come to an end in {SECONDS} seconds")
     return ended.fine and ALL_FINE in ended.output
