@@ -19,7 +19,8 @@ from typing import Any
 import pexpect
 
 ROOT = Path(__file__).resolve().parents[2]
-GDBINIT = ROOT / "gdb_kwatch" / "gdbinit.py"
+# Another kwatch than this checkout's: an installed one, say.
+GDBINIT = Path(os.environ.get("KWATCH_GDBINIT") or ROOT / "gdb_kwatch" / "gdbinit.py")
 FIXTURES = ROOT / "fixtures"
 
 PROMPT = "@@gdb-is-ready@@ "
@@ -58,10 +59,13 @@ def gdb_command() -> list[str]:
 
 
 def line(source: str, mark: str) -> int:
-    """The number of the one line of fixtures/SOURCE whose comment begins with MARK."""
+    """The number of the one line of fixtures/SOURCE whose comment begins with MARK.
+
+    The first line is the name of the situation and does not count.
+    """
     comment = re.compile(r"(/\*|//)\s*" + re.escape(mark) + r"\b")
     lines = (FIXTURES / source).read_text().splitlines()
-    found = [n for n, text in enumerate(lines, 1) if comment.search(text)]
+    found = [n for n, text in enumerate(lines, 1) if n > 1 and comment.search(text)]
     assert len(found) == 1, f"{source} has the mark {mark!r} on the lines {found}"
     return found[0]
 
