@@ -396,6 +396,7 @@ _COMMENT = re.compile(r"\s+#\s+0x[0-9a-f]+.*$")
 _SYMBOL = re.compile(r"\s+<.*>$")
 _DECORATION = re.compile(r"\{[^}]*\}")
 _NUMBER = re.compile(r"-?(0x[0-9a-fA-F]+|\d+)$")
+_ATT_REGISTER = re.compile(r"%[a-z][a-z0-9]*(\(\d\))?$")
 _ATT_MEMORY = re.compile(
     r"(?:%([c-gs]s):)?(-?(?:0x[0-9a-fA-F]+|\d+))?"
     r"(?:\((?:%(\w+))?(?:,(?:%(\w+))?(?:,(\d+))?)?\))?$"
@@ -462,15 +463,19 @@ def _split(text: str) -> list[str]:
     return [word.strip() for word in words if word.strip()]
 
 
+def _number(text: str) -> int:
+    return int(text, 16 if "x" in text else 10)
+
+
 def _att_operand(root: str, word: str) -> Operand | None:
     if word.startswith("$"):
-        return Immediate(int(word[1:], 0))
+        return Immediate(_number(word[1:])) if _NUMBER.match(word[1:]) else None
     indirect = word.startswith("*")
     word = word.lstrip("*")
-    if word.startswith("%") and ":" not in word:
+    if _ATT_REGISTER.match(word):
         return Register(word[1:])
     if not indirect and _BRANCH.match(root) and _NUMBER.match(word):
-        return Target(int(word, 0))
+        return Target(_number(word))
     if word == "(%dx)":
         return Port()
     match = _ATT_MEMORY.match(word)
@@ -478,7 +483,7 @@ def _att_operand(root: str, word: str) -> Operand | None:
         return None
     segment, displacement, base, index, scale = match.groups()
     return Memory(
-        segment or "", int(displacement or "0", 0), base or "", index or "", int(scale or "1")
+        segment or "", _number(displacement or "0"), base or "", index or "", int(scale or "1")
     )
 
 
@@ -486,19 +491,21 @@ def _intel_operand(root: str, word: str) -> Operand | None:
     if word in _REGISTERS or word in _SEGMENTS or _OTHER_REGISTER.match(word):
         return Port() if word == "dx" and root in ("in", "out", "ins", "outs") else Register(word)
     if _NUMBER.match(word):
-        value = int(word, 0)
+        value = _number(word)
         return Target(value) if _BRANCH.match(root) else Immediate(value)
     match = _INTEL_MEMORY.match(word)
     if not match:
         return None
     size, segment, inside, absolute = match.groups()
-    displacement, base, index, scale = int(absolute or "0", 0), "", "", 1
+    displacement, base, index, scale = _number(absolute or "0"), "", "", 1
     for term in re.findall(r"[+-]?[^+-]+", inside or ""):
         bare = term.lstrip("+")
         if _NUMBER.match(bare):
-            displacement += int(bare, 0)
+            displacement += _number(bare)
         elif "*" in bare:
             index, _, times = bare.partition("*")
+            if times not in ("1", "2", "4", "8"):
+                return None
             scale = int(times)
         elif not base:
             base = bare
@@ -641,7 +648,10 @@ class _Backwards:
             if value is None:
                 return None
             address += (value & self._mask(width)) * times
-        address = (address & self._mask(width)) + segment + self._bit_offset()
+        bits = self._bit_offset()
+        if bits is None:
+            return None
+        address = (address & self._mask(width)) + segment + bits
         return address & self._mask(self.word)
 
     def _before(self, name: str) -> int | None:
@@ -653,7 +663,7 @@ class _Backwards:
             return None if value is None else value + self._stack_size()
         return None if name in self.spoiled else self.registers.get(name)
 
-    def _bit_offset(self) -> int:
+    def _bit_offset(self) -> int | None:
         """`bts %rax,(mem)` reaches memory far from its operand."""
         first = self.insn.operands[0]
         if self.insn.root not in _BIT_STRING or not isinstance(first, Register):
@@ -661,7 +671,7 @@ class _Backwards:
         full, size = _REGISTERS.get(first.name, ("", 0))
         value = self.registers.get(full)
         if value is None or not size:
-            return 0
+            return None
         bits = 8 * size
         value &= self._mask(size)
         value -= (value >> bits - 1) << bits

@@ -139,8 +139,10 @@ class _Search:
             # A guess counts only with an operand on the watched bytes; where all starts agree, that
             # operand takes the last doubt away.
             if touches or evidence != GUESSED:
-                clear = evidence == KNOWN or (touches and evidence == AGREED)
-                yield _Candidate(code, bool(touches), "" if clear else NO_BOUNDARY)
+                doubt = "" if evidence == KNOWN or (touches and evidence == AGREED) else NO_BOUNDARY
+                if not touches and not self._no_jump():
+                    doubt = doubt or "a jump through the watched bytes may have led here"
+                yield _Candidate(code, bool(touches), doubt)
                 return
 
     # 2.
@@ -221,11 +223,17 @@ class _Search:
             for region in self.regions:
                 if region.rw == WRITE and not one.writes:
                     continue
-                overlaps = one.overlaps(region.address, region.length) if self.code.live else None
+                overlaps = one.overlaps(region.address, region.length)
                 if overlaps:
                     return True
                 may = may or overlaps is None
         return None if may else False
+
+    def _no_jump(self) -> bool:
+        """Whether no control transfer can have read the watched bytes on its way to the PC."""
+        if self.regions and all(one.rw == WRITE for one in self.regions):
+            return True
+        return self.code.live and bool(self.regions) and not self._places_of_pc()
 
     def _places_of_pc(self) -> list[int]:
         """Where the PC's own value stands on bytes that trap when they are read."""
