@@ -34,7 +34,7 @@ def test(arguments: Sequence[str]) -> int:
     tests = _call([python, "-m", "pytest", *arguments], root)
     if failed:
         print(f"kwatch: {say.listing(failed)} found faults, see above the tests", file=sys.stderr)
-    return tests or bool(failed)
+    return 1 if tests or failed else 0
 
 
 def bench(arguments: Sequence[str]) -> int:
