@@ -5,6 +5,7 @@ As root on a system with apt-get it is installed; else the user gets the exact c
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -79,16 +80,25 @@ def apt_allowed() -> bool:
 
 
 def apt_install(names: list[str]) -> processes.Ended:
-    """apt-get update and install; says so in a line each."""
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    wait = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2"]
-    say.step("fetching the package lists (apt-get update)")
-    updated = processes.run([*wait, "update"], seconds=600, env=quiet)
+    """apt-get update (once) and install; says so in a line each."""
+    updated = _apt_update()
     say.step(f"installing {' '.join(names)} (apt-get)")
-    install = [*wait, "install", "-y", "--no-install-recommends", *names]
-    ended = processes.run(install, seconds=3600, env=quiet)
+    ended = _apt_get("install", "-y", "--no-install-recommends", *names)
     # Lists that cannot be fetched are no fault where the packages could be had without.
     return ended if ended.fine or updated.fine else updated
+
+
+@functools.lru_cache(maxsize=None)
+def _apt_update() -> processes.Ended:
+    say.step("fetching the package lists (apt-get update)")
+    return _apt_get("update")
+
+
+def _apt_get(*words: str) -> processes.Ended:
+    patient = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2"]
+    return processes.run(
+        [*patient, *words], seconds=1800, env={"DEBIAN_FRONTEND": "noninteractive"}
+    )
 
 
 def command(names: list[str]) -> str:

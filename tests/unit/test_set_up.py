@@ -32,6 +32,7 @@ def tools(tmp_path, monkeypatch):
 @pytest.fixture
 def user(monkeypatch):
     """`user(UID)`: who runs this."""
+    packages._apt_update.cache_clear()
     return lambda uid: monkeypatch.setattr(os, "geteuid", lambda: uid)
 
 
