@@ -77,15 +77,16 @@ def _by_apt(lacking: tuple[str, ...]) -> bool:
 @contextlib.contextmanager
 def pip(python: str) -> Iterator[list[str]]:
     """A command that runs some pip; [] where there is none and none can be made."""
-    for other in (python, shutil.which("python3"), "/usr/bin/python3"):
+    for other in (python, shutil.which("python3"), packages.SYSTEM_PYTHON):
         if other and _has_pip(other):
             yield [other, "-m", "pip"]
             return
-    if not packages.has_venv():
+    maker = packages.venv_maker()
+    if maker is None:
         yield []
         return
     with tempfile.TemporaryDirectory(prefix="kwatch-pip-") as folder:
-        made = processes.run([sys.executable, "-m", "venv", folder], seconds=300)
+        made = processes.run([maker, "-m", "venv", folder], seconds=300)
         yield [str(Path(folder, "bin", "python")), "-m", "pip"] if made.fine else []
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from gdb_kwatch.outside import debugger, processes, say
 
+SYSTEM_PYTHON = "/usr/bin/python3"
+
 
 @dataclass(frozen=True)
 class Need:
@@ -49,7 +51,7 @@ def missing(*, compiler: bool = False, cxx: bool = False, venv: bool = False) ->
         needs.append(HEADERS)
     if cxx and not shutil.which("g++") and not shutil.which("c++"):
         needs.append(CXX_COMPILER)
-    if venv and not has_venv():
+    if venv and not venv_maker():
         needs.append(VENV)
     return needs
 
@@ -88,7 +90,7 @@ def apt_install(names: list[str]) -> processes.Ended:
     return ended if ended.fine or updated.fine else updated
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _apt_update() -> processes.Ended:
     say.step("fetching the package lists (apt-get update)")
     return _apt_get("update")
@@ -122,8 +124,13 @@ def _headers() -> bool:
     return processes.run(check, seconds=60, stdin="#include <stdio.h>\n").fine
 
 
-def has_venv(python: str = sys.executable) -> bool:
-    """Can this Python make a venv with pip in it? (Debian packs ensurepip apart.)"""
-    if python == sys.executable:
-        return bool(importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"))
-    return processes.run([python, "-c", "import venv, ensurepip"], seconds=60).fine
+def venv_maker() -> str | None:
+    """A Python that can make a venv with pip in it: this one, else the distribution's.
+
+    Debian packs ensurepip apart; a Python that a user built may lack it for good.
+    """
+    if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
+        return sys.executable
+    check = [SYSTEM_PYTHON, "-c", "import venv, ensurepip"]
+    there = os.path.exists(SYSTEM_PYTHON) and processes.run(check, seconds=60).fine
+    return SYSTEM_PYTHON if there else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from gdb_kwatch import places
 from gdb_kwatch.outside import debugger, libraries, packages, say
 
 
-def debugger_ready() -> debugger.Debugger:
-    """The user's gdb, with Python in it, and pygments and tabulate where they could be had."""
+def debugger_ready(python: str = sys.executable) -> debugger.Debugger:
+    """The user's gdb, with Python in it, and pygments and tabulate where they could be had.
+
+    `python` is one whose pip may fetch these two.
+    """
     packages.provide(packages.missing())
     command = debugger.find()
     if command is None:
@@ -20,7 +24,7 @@ def debugger_ready() -> debugger.Debugger:
     gdb = debugger.ask(command)
     if gdb.python is None:
         raise say.Stop(f"{gdb.command[0]} ({gdb.version}) {no_python()}", say.USER_MUST_ACT)
-    return libraries.provide(gdb)
+    return libraries.provide(gdb, python)
 
 
 def no_python() -> str:

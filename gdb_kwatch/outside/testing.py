@@ -20,15 +20,17 @@ from gdb_kwatch.outside import fixtures, libraries, packages, processes, say, se
 # Tools that may have no wheel for the oldest or newest Python: the tests run without them.
 OPTIONAL = ("mypy", "ruff")
 TYPED = ("core", "linux", "outside", "places.py", "__main__.py")
-DEBIAN_PYTHON = "/usr/bin/python3"
+STAMP = "kwatch-stamp"
 
 
 def test(arguments: Sequence[str]) -> int:
     """Run everything; with `arguments` only pytest, with these."""
     root = _checkout("test")
     with setup.alone():
+        venv = not environment_stands(root)
+        packages.provide(packages.missing(compiler=True, cxx=fixtures.need_cxx(), venv=venv))
         python = environment(root)
-        setup.debugger_ready()
+        setup.debugger_ready(python)
         fixtures.build_all()
     failed = [] if arguments else [name for name in OPTIONAL if not CHECKS[name](python, root)]
     tests = _call([python, "-m", "pytest", *arguments], root)
@@ -55,30 +57,42 @@ def requirements(root: str | Path) -> list[str]:
     return config["options.extras_require"]["test"].split("\n")[1:]
 
 
+def environment_folder() -> Path:
+    """One environment a Python version: changing `python3` back and forth makes none anew."""
+    return Path(places.state_dir(), "venv", "{}.{}".format(*sys.version_info[:2]))
+
+
+def environment_stands(root: str | Path) -> bool:
+    """Was the environment made to its end, with the requirements of now?"""
+    home = environment_folder()
+    stamp, python = home / STAMP, home / "bin" / "python"
+    return stamp.exists() and stamp.read_text() == _mark(root) and python.exists()
+
+
 def environment(root: str | Path) -> str:
     """The Python of a virtual environment with the requirements in it, made if need be."""
-    wanted = requirements(root)
-    home = Path(places.state_dir(), "venv", "{}.{}".format(*sys.version_info[:2]))
-    python, stamp = home / "bin" / "python", home / "kwatch-stamp"
-    mark = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
-    if stamp.exists() and stamp.read_text() == mark and python.exists():
-        return str(python)
-    _make(home)
-    if not _pip(python, wanted):
-        needed = [line for line in wanted if _name(line) not in OPTIONAL]
-        if not _pip(python, needed):
-            python = _from_debian(home, needed)
-        for line in (line for line in wanted if _name(line) in OPTIONAL):
-            _pip(python, [line])
-    stamp.write_text(mark)
-    return str(python)
+    home, wanted = environment_folder(), requirements(root)
+    if not environment_stands(root):
+        _make(home)
+        if not _pip(home, wanted):
+            needed = [line for line in wanted if _name(line) not in OPTIONAL]
+            if not _pip(home, needed):
+                _from_system(home, needed)
+            for line in (line for line in wanted if _name(line) in OPTIONAL):
+                _pip(home, [line])
+        (home / STAMP).write_text(_mark(root))
+    return str(home / "bin" / "python")
 
 
-def _make(home: Path, *options: str, maker: str = sys.executable) -> None:
-    if not packages.has_venv(maker):
-        if not packages.has_venv(DEBIAN_PYTHON):
-            packages.provide([packages.VENV])
-        maker = maker if packages.has_venv(maker) else DEBIAN_PYTHON
+def _mark(root: str | Path) -> str:
+    return hashlib.sha256(json.dumps(requirements(root)).encode()).hexdigest()
+
+
+def _make(home: Path, *options: str, maker: str | None = None) -> None:
+    maker = maker or packages.venv_maker()
+    if maker is None:
+        packages.provide([packages.VENV])
+        maker = packages.venv_maker() or packages.SYSTEM_PYTHON
     say.step(f"making a virtual environment in {home}")
     shutil.rmtree(home, ignore_errors=True)
     made = processes.run([maker, "-m", "venv", *options, str(home)], seconds=300)
@@ -86,16 +100,25 @@ def _make(home: Path, *options: str, maker: str = sys.executable) -> None:
         raise say.Stop(f"{maker} could not make a virtual environment:\n{made.last_lines()}")
 
 
-def _pip(python: Path, wanted: list[str]) -> bool:
+def _pip(home: Path, wanted: list[str]) -> bool:
     say.step(f"installing {say.listing([_name(line) for line in wanted])} with pip")
-    install = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *wanted]
+    install = [
+        str(home / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--retries",
+        "1",
+        *wanted,
+    ]
     ended = processes.run(install, seconds=1200, env=libraries.PIP)
     if not ended.fine:
         say.step(f"pip could not:\n{ended.last_lines(3)}")
     return ended.fine
 
 
-def _from_debian(home: Path, needed: list[str]) -> Path:
+def _from_system(home: Path, needed: list[str]) -> None:
     """Where pip reaches no index: the distribution's packages, seen through a new environment."""
     names = [f"python3-{_name(line)}" for line in needed]
     if not packages.apt_allowed() or not packages.apt_install(names).fine:
@@ -104,8 +127,7 @@ def _from_debian(home: Path, needed: list[str]) -> Path:
             f"reach an index, or (as root):\n  {packages.command(names)}",
             say.USER_MUST_ACT,
         )
-    _make(home, "--system-site-packages", maker=DEBIAN_PYTHON)
-    return home / "bin" / "python"
+    _make(home, "--system-site-packages", maker=packages.SYSTEM_PYTHON)
 
 
 def _name(requirement: str) -> str:

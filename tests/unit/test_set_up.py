@@ -226,7 +226,7 @@ def venv(state, monkeypatch):
     played = Played()
     played.log, played.failing = [], set()
     monkeypatch.setattr(processes, "run", played.run)
-    monkeypatch.setattr(packages, "has_venv", lambda python=sys.executable: True)
+    monkeypatch.setattr(packages, "venv_maker", lambda: sys.executable)
     monkeypatch.setattr(testing, "requirements", lambda root: ["pytest >= 7", "mypy"])
     return played
 
@@ -257,6 +257,15 @@ def test_pytest_is_not_done_without(venv, user):
     with pytest.raises(say.Stop, match="python3-pytest") as stop:
         testing.environment("root")
     assert stop.value.code == 2
+
+
+def test_all_that_is_missing_is_asked_for_at_once(tools, user, state, monkeypatch):
+    user(1000)
+    monkeypatch.setattr(packages, "venv_maker", lambda: None)
+    with pytest.raises(say.Stop) as stop:
+        testing.test([])
+    assert stop.value.code == 2
+    assert "install -y gdb gcc libc6-dev g++ python3-venv" in str(stop.value)
 
 
 def test_a_broken_off_set_up_is_done_again(venv, monkeypatch):
