@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -70,7 +71,7 @@ One 32-byte store writes s.a (0 to 1), s.b (0, rewritten as 0) and s.c (0 to 1).
 To go on:
   {say.verb("install")}
       loads kwatch in every gdb from now on; {say.verb("uninstall")} takes it out again
-  {" ".join(gdb.command)} -x {places.GDBINIT} {program}
+  {shlex.join([*gdb.command, "-x", places.GDBINIT, str(program)])}
       this program by hand: break main, run, kwatch s.a, continue, kwatch list, help kwatch
   {say.verb("doctor")}
       shows what works on this machine"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from gdb_kwatch.outside import debugger, libraries, packages, processes, say, setup
@@ -42,7 +43,7 @@ def run() -> int:
 def of_debugger(gdb: debugger.Debugger | None) -> list[Finding]:
     if gdb is None:
         return [Finding(False, "gdb: not on PATH", packages.command(["gdb"]))]
-    name = f"gdb {gdb.version} ({' '.join(gdb.command)})"
+    name = f"gdb {gdb.version} ({shlex.join(gdb.command)})"
     if gdb.python is None:
         return [Finding(False, name, f"it {setup.no_python()}")]
     python = "Python {}.{} in gdb".format(*gdb.python)

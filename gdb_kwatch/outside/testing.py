@@ -168,6 +168,9 @@ def _call(argv: Sequence[str], root: str) -> int:
                 return process.wait()
             except KeyboardInterrupt:  # the terminal sent it to the child as well: let it report
                 continue
+            except SystemExit:
+                process.terminate()
+                raise
 
 
 def _checkout(verb: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ PASSED_ON: dict[str, Callable[[Sequence[str]], int]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         if words and words[0] in PASSED_ON and words[1:2] not in (["-h"], ["--help"]):
             return PASSED_ON[words[0]](words[2:] if words[1:2] == ["--"] else words[1:])
@@ -33,6 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _terminated(*_: object) -> None:
+    """SIGTERM as an exception: what runs for us is ended on the way out."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _run(options: argparse.Namespace) -> int:
