@@ -4,8 +4,8 @@
 
 The tests are those of the source package of the gdb on PATH, fetched once with apt; dejagnu's
 runtest runs them out of tree on the installed gdb, first bare and then with kwatch sourced as a
-start-up file is. Prints each result line that differs (-v: with what gdb printed there), and exits
-with 1 if there is one. In another gdb: `python3 tests/matrix/roots.py run sid python3 ` and this.
+start-up file is. Prints each result line that differs (-v: with what gdb printed there) and each
+Python fault that only the second log has, and exits with 1 if there is any. In another gdb: `python3 tests/matrix/roots.py run sid python3 ` and this.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ RESULT = re.compile(
     r"(PASS|FAIL|XPASS|XFAIL|KPASS|KFAIL|UNRESOLVED|UNTESTED|UNSUPPORTED|ERROR|WARNING"
     r"|DUPLICATE|PATH): "
 )
+# Most patterns of gdb's tests let other lines pass: a fault there changes no result.
+FAULT = re.compile(r"Python Exception .*|Error occurred in Python.*")
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ class Run:
 
     def counts(self) -> Counter[str]:
         return Counter(line.partition(":")[0] for line in self.results)
+
+    def faults(self) -> Counter[str]:
+        return Counter(FAULT.findall(self.log))
 
 
 def sources(gdb: str) -> tuple[str, Path]:
@@ -259,10 +264,16 @@ def report(bare: Run, loaded: Run, verbose: bool) -> int:
     different = differences(bare, loaded)
     for line in different:
         print(line)
-        if verbose and line.startswith("+ "):
-            print(printed(loaded.log, line[2:]))
-    if different:
-        print(f"{len(different)} result lines differ; logs: {STORE / 'logs'}")
+        shown = printed(loaded.log, line[2:]) if verbose and line.startswith("+ ") else ""
+        if shown:
+            print(shown)
+    faults = loaded.faults() - bare.faults()
+    for text, times in faults.items():
+        print(f"+ {text} ({times} times)")
+    if different or faults:
+        print(
+            f"{len(different)} result lines differ, {sum(faults.values())} faults; logs: {STORE / 'logs'}"
+        )
         return 1
     print(f"the same {len(bare.results)} results with kwatch and without")
     return 0

@@ -113,6 +113,16 @@ def test_a_result_that_changed_is_found_and_shown_with_what_gdb_printed(capsys):
     ]
 
 
+def test_a_python_fault_that_changed_no_result_is_found(capsys):
+    suite = module("gdb_testsuite")
+    results = ("PASS: watch.exp: watch x",)
+    fault = "Python Exception <class 'gdb.error'>: No frame."
+    loaded = suite.Run(results, f"(gdb) watch x\n{fault}\n{fault}\n(gdb) {results[0]}\n")
+    assert suite.report(suite.Run(results, LOG), loaded, verbose=False) == 1
+    assert f"+ {fault} (2 times)" in capsys.readouterr().out
+    assert suite.report(loaded, loaded, verbose=False) == 0
+
+
 def test_the_same_results_are_fine_and_none_are_not():
     suite = module("gdb_testsuite")
     some = suite.Run(("PASS: watch.exp: watch x",), LOG)
