@@ -5,7 +5,9 @@
 The tests are those of the source package of the gdb on PATH, fetched once with apt; dejagnu's
 runtest runs them out of tree on the installed gdb, first bare and then with kwatch sourced as a
 start-up file is. Prints each result line that differs (-v: with what gdb printed there) and each
-Python fault that only the second log has, and exits with 1 if there is any. In another gdb: `python3 tests/matrix/roots.py run sid python3 ` and this.
+Python fault that only the second log has, and exits with 1 if there is any. In another gdb:
+
+    python3 tests/matrix/roots.py run sid python3 tests/matrix/gdb_testsuite.py
 """
 
 from __future__ import annotations
@@ -271,9 +273,8 @@ def report(bare: Run, loaded: Run, verbose: bool) -> int:
     for text, times in faults.items():
         print(f"+ {text} ({times} times)")
     if different or faults:
-        print(
-            f"{len(different)} result lines differ, {sum(faults.values())} faults; logs: {STORE / 'logs'}"
-        )
+        count = f"{len(different)} result lines differ, {sum(faults.values())} lines of faults"
+        print(f"{count}; logs: {STORE / 'logs'}")
         return 1
     print(f"the same {len(bare.results)} results with kwatch and without")
     return 0
