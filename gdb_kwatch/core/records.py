@@ -56,42 +56,32 @@ class Touch(NamedTuple):
     value: Any
 
 
-class Quiet(NamedTuple):
-    """A trap as it is kept at first: no more than must be taken down while the program waits.
+# A trap as it is kept at first, no more than must be taken down while the program waits: number,
+# inferior, thread, LWP, PC, DR6, the touches, and for each touch the value before and after, as
+# read.  A plain tuple: it is made at each trap.
+Quiet = tuple[int, int, int, int, int, int, Sequence[Touch], Sequence[Any], Sequence[Any]]
+TOUCHES = 6
 
-    ``olds`` and ``news`` are as read, one for each touch; `trap` tells it in full.
-    """
 
-    number: int
-    inferior: int
-    thread: int
-    lwp: int
-    pc: int
-    dr6: int
-    touches: Sequence[Touch]
-    olds: Sequence[Any]
-    news: Sequence[Any]
-
-    def trap(self) -> Trap:
-        hits = []
-        for touch, old, new in zip(self.touches, self.olds, self.news):
-            hits.append(
-                Hit(
-                    touch.number,
-                    touch.expression,
-                    touch.slots,
-                    touch.address,
-                    touch.size,
-                    touch.access,
-                    old != new,
-                    False,
-                    blamed=touch.blamed,
-                    raw=(touch.value, old, new),
-                )
-            )
-        return Trap(
-            self.number, self.inferior, self.thread, self.lwp, self.pc, self.dr6, hits
+def in_full(quiet: Quiet) -> Trap:
+    """The trap that was kept in short."""
+    number, inferior, thread, lwp, pc, dr6, touches, olds, news = quiet
+    hits = [
+        Hit(
+            touch.number,
+            touch.expression,
+            touch.slots,
+            touch.address,
+            touch.size,
+            touch.access,
+            changed=old != new,
+            stop=False,
+            blamed=touch.blamed,
+            raw=(touch.value, old, new),
         )
+        for touch, old, new in zip(touches, olds, news)
+    ]
+    return Trap(number, inferior, thread, lwp, pc, dr6, hits)
 
 
 @dataclass
@@ -177,10 +167,15 @@ class History:
         self.count += 1
         return self.count
 
-    def replace_last(self, trap: Trap) -> None:
-        """Keep ``trap`` in full where its quiet form was kept."""
-        if self._ring and self._ring[-1].number == trap.number:
-            self._ring[-1] = trap
+    def replace(self, trap: Trap) -> None:
+        """Keep ``trap`` in full where it was kept in short."""
+        for n in range(len(self._ring) - 1, -1, -1):
+            record = self._ring[n]
+            number = record[0] if isinstance(record, tuple) else record.number
+            if number == trap.number:
+                self._ring[n] = trap
+            if number <= trap.number:
+                return
 
     def resize(self, limit: int) -> None:
         """Keep at most ``limit`` traps from now on; the newest stay."""
@@ -192,7 +187,7 @@ class History:
         """The newest ``count`` traps (all, if None), oldest first."""
         skip = 0 if count is None else max(len(self._ring) - count, 0)
         return [
-            record.trap() if isinstance(record, Quiet) else record
+            in_full(record) if isinstance(record, tuple) else record
             for record in islice(self._ring, skip, None)
         ]
 

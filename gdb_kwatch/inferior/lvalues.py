@@ -45,8 +45,10 @@ class Snapshot:
         return hash(self.key)
 
 
-# What was read: the bytes of a fixed place, a Snapshot, or None where it could not be read.
-Reading = Union[bytes, Snapshot, None]
+# What was read: a fixed place of at most 8 bytes as a number, a larger one as bytes; a Snapshot;
+# or None where it could not be read.
+Reading = Union[int, bytes, Snapshot, None]
+WORD = 8
 
 
 def printed(value: gdb.Value) -> str:
@@ -77,7 +79,7 @@ def in_frame(frame: gdb.Frame | None) -> Iterator[None]:
             before.select()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lvalue:
     """What an expression watches: its regions, and how to read its value again.
 
@@ -93,11 +95,17 @@ class Lvalue:
     fixed: bool
     frame: gdb.Frame | None
 
+    @property
+    def is_word(self) -> bool:
+        """Whether one PTRACE_PEEKDATA reads it."""
+        return self.fixed and self.size <= WORD
+
     def read(self, inferior: gdb.Inferior) -> Reading:
         """The value now; None where memory or the expression's context is gone."""
         try:
             if self.fixed:
-                return bytes(inferior.read_memory(self.address, self.size))
+                data = bytes(inferior.read_memory(self.address, self.size))
+                return data if self.size > WORD else int.from_bytes(data, "little")
             with in_frame(self.frame):
                 value = gdb.parse_and_eval(self.expression)
                 value.fetch_lazy()
@@ -112,6 +120,8 @@ class Lvalue:
                 return "<unreadable>"
             if isinstance(reading, Snapshot):
                 return printed(reading.value)
+            if isinstance(reading, int):
+                reading = reading.to_bytes(self.size, "little")
             return printed(gdb.Value(reading, self.type))
         except (gdb.error, ValueError) as error:
             return f"<error: {error}>"

@@ -5,17 +5,18 @@ with it (reference count of ``x86_insert_aligned_watchpoint``).  Whichever addre
 sentinel there is checked and its `stop` is called; returning True stops, also where gdb would
 have gone on.
 
-- A write sentinel's expression never has the same value twice: a tick plus 0 times the lvalue,
-  which stands in the value chain so that gdb watches it.  Adding the value itself would let
-  ``a--`` cancel the tick.  Idle, it has no lvalue and so is a disabled software watchpoint, which
-  gdb does not even evaluate.
+- A write sentinel's expression never has the same value twice: a tick plus the lvalue, which
+  stands in the value chain so that gdb watches it.  What is added is not the watched value (then
+  ``a--`` would cancel the tick) but what the memory held when the sentinel was aimed.  Idle, it
+  has no lvalue and so is a disabled software watchpoint, which gdb does not even evaluate.
 - An access watchpoint is checked whether or not its value changed: the lvalue alone will do.  It
   must always have one: gdb refuses an access watchpoint without memory.  So an idle one would be
   evaluated all the same, at 5 us a trap and more, and none is kept idle: they are made when
   needed, at the next place where that is safe (`Pool.serve`).
-- The lvalues are gdb.Values kept from when the sentinel was aimed: what they hold does not matter,
-  and gdb evaluates each expression three times a trap (`watchpoint_check`, then
-  `update_watchpoint` in `bpstat_stop_status` and in `insert_breakpoints`).
+- The lvalues are gdb.Values that were fetched once, and both functions answer without running
+  Python code: gdb evaluates the sentinel that is hit three times a trap (`watchpoint_check`, then
+  `update_watchpoint` in `bpstat_stop_status` and in `insert_breakpoints`), the others once.  One
+  sentinel with four lvalues was tried: dearer, as it is always the one that is hit.
 
 Creating a breakpoint inside ``breakpoint_created`` aborts gdb 16.3 and 18.1, deleting one inside
 ``breakpoint_deleted`` crashes 13.1: so there is a pool for each program space, made at load or in
@@ -24,7 +25,9 @@ its ``new_objfile``, and handlers only aim and switch.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
+from itertools import count, repeat
 
 import gdb
 
@@ -32,8 +35,8 @@ from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
 
 from .gdbfacts import memory_lvalue
 
-_by_index: dict[int, Sentinel] = {}
-_ticks = 0
+# Raised by each evaluation of a write sentinel, and by whoever asks.
+tick = count(1).__next__
 
 
 class Tick(gdb.Function):
@@ -41,25 +44,47 @@ class Tick(gdb.Function):
 
     def __init__(self) -> None:
         super().__init__("_kwatch_tick")
-
-    def invoke(self) -> int:
-        global _ticks
-        _ticks += 1
-        return _ticks
+        self.invoke = tick
 
 
 class Slot(gdb.Function):
-    """Internal to kwatch: the memory that a sentinel stands on.  It never raises."""
+    """Internal to kwatch: a piece of memory that a sentinel stands on, or 0.
+
+    Like `Tick`, it answers without running any Python code: a third of what a call costs."""
+
+    unused: list[Slot] = []
+    made = 0
 
     def __init__(self) -> None:
-        super().__init__("_kwatch_slot")
+        Slot.made += 1
+        self.name = f"_kwatch_slot{Slot.made}"
+        super().__init__(self.name)
+        self.free()
 
-    def invoke(self, index: gdb.Value) -> gdb.Value | int:
-        sentinel = _by_index.get(int(index))
-        if sentinel is None:
-            return 0
-        sentinel.evaluated += 1
-        return sentinel.lvalue
+    def free(self) -> None:
+        self.holds = False
+        self.invoke = repeat(0).__next__
+
+    def hold(self, piece: Piece) -> None:
+        """Stand for ``piece``, where its memory can be read: gdb's own watchpoint has no slot
+        elsewhere either."""
+        lvalue = memory_lvalue(piece.address, piece.length)
+        try:
+            lvalue.fetch_lazy()
+        except gdb.error:
+            self.free()
+            return
+        self.holds = True
+        self.invoke = repeat(lvalue).__next__
+
+    @classmethod
+    def take(cls) -> Slot:
+        """One that no sentinel uses; gdb cannot forget a function."""
+        return cls.unused.pop() if cls.unused else cls()
+
+    def give_back(self) -> None:
+        self.free()
+        Slot.unused.append(self)
 
 
 class Sentinel(gdb.Breakpoint):
@@ -69,43 +94,39 @@ class Sentinel(gdb.Breakpoint):
 
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
+        self.slot = Slot.take()
         self.piece = piece
-        self.evaluated = 0  # how often gdb has asked for its value
-        self.index = max(_by_index, default=0) + 1
-        self.lvalue = self._lvalue_of(piece)
-        _by_index[self.index] = self
-        slot = f"$_kwatch_slot({self.index})"
-        expression = f"$_kwatch_tick() + 0 * {slot}" if write else slot
-        wp_class = gdb.WP_WRITE if write else gdb.WP_ACCESS
-        super().__init__(expression, type=gdb.BP_WATCHPOINT, wp_class=wp_class, internal=True)
-        # It stays noisy: a silent one that stops would leave gdb without a frame line (stophook).
+        self._hold()
+        term = f"${self.slot.name}()"
+        super().__init__(
+            f"$_kwatch_tick() + {term}" if write else term,
+            type=gdb.BP_WATCHPOINT,
+            wp_class=gdb.WP_WRITE if write else gdb.WP_ACCESS,
+            internal=True,
+        )
+        # It stays noisy: a silent one that stops would leave gdb without a frame line (hooks).
         self.enabled = False
+        # Not a method: one call of Python's less at each trap.
+        self.stop = functools.partial(Sentinel.decide, self)
         self._switch_on()
 
-    def _lvalue_of(self, piece: Piece | None) -> gdb.Value | int:
-        if piece is None:
-            return 0 if self.write else memory_lvalue(0, 1)
-        lvalue = memory_lvalue(piece.address, piece.length)
-        try:
-            lvalue.fetch_lazy()
-        except gdb.error:
-            # Unreadable now.  The head of a value chain is watched even so; a write sentinel
-            # needs a fetched one, and gdb's own watchpoint there is software as well.
+    def _hold(self) -> None:
+        if self.piece is None:
             if self.write:
-                return 0
-        return lvalue
+                self.slot.free()
+        else:
+            self.slot.hold(self.piece)
 
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
         if self.enabled:
             self.enabled = False
-        self.evaluated += 1
         self.piece = piece
-        self.lvalue = self._lvalue_of(piece)
+        self._hold()
         self._switch_on()
 
     def _switch_on(self) -> None:
-        if self.piece is None or isinstance(self.lvalue, int):
+        if self.piece is None or not self.slot.holds:
             return
         try:
             self.enabled = True
@@ -122,65 +143,69 @@ class Sentinel(gdb.Breakpoint):
 
     def discard(self) -> None:
         """Take it out for good.  Not in `stop` nor in breakpoint_deleted."""
-        self.evaluated += 1
-        _by_index.pop(self.index, None)
         if self.is_valid():
             self.delete()
-
-    def stop(self) -> bool:
-        if self.piece is None:
-            return False
-        return Sentinel.decide(self)
+        self.slot.give_back()
 
 
 class Pool:
     """The sentinels of one program space."""
 
     def __init__(self) -> None:
-        self.sentinels: list[Sentinel] = [Sentinel(write=True) for _ in range(SLOTS)]
+        self.sentinels = [Sentinel(write=True) for _ in range(SLOTS)]
+        self._unserved: set[Piece] = set()
 
-    def on(self, piece: Piece) -> Sentinel | None:
-        """The sentinel that stands on ``piece``."""
-        return next((s for s in self.sentinels if s.piece == piece), None)
+    def at(self, address: int) -> int:
+        """How many sentinels stand there: gdb checks each whose location holds what it blames."""
+        return sum(
+            s.piece is not None and s.piece.address <= address < s.piece.address + s.piece.length
+            for s in self.sentinels
+        )
 
-    def aim(self, pieces: Iterable[Piece]) -> list[Piece]:
-        """Stand on exactly ``pieces``; returns those for which no sentinel was left."""
+    def aim(self, pieces: Iterable[Piece]) -> None:
+        """Stand on exactly ``pieces``, at most four of them."""
         wanted = set(pieces)
         for sentinel in self.sentinels:
-            if sentinel.piece is None:
-                continue
             if sentinel.piece in wanted:
                 wanted.remove(sentinel.piece)
                 sentinel.refresh()
-            else:
+            elif sentinel.piece is not None:
                 sentinel.aim(None)
-        left = []
+        self._unserved = set()
         for piece in sorted(wanted):
-            idle = [s for s in self.sentinels if s.piece is None and s.write == (piece.rw == WRITE)]
-            if idle:
-                idle[0].aim(piece)
+            write = piece.rw == WRITE
+            idle = next((s for s in self.sentinels if s.piece is None and s.write == write), None)
+            if idle is not None:
+                idle.aim(piece)
             else:
-                left.append(piece)
-        return left
+                self._unserved.add(piece)
 
-    def serve(self, pieces: Iterable[Piece]) -> None:
-        """Make sentinels for ``pieces``, and take out idle access ones.  Not in a handler of a
-        breakpoint event, not in `stop`."""
+    def serve(self) -> None:
+        """Make the sentinels that `aim` found missing, and drop idle access ones.  Not in a
+        handler of a breakpoint event, not in `stop`."""
         idle = [s for s in self.sentinels if s.piece is None and not s.write]
+        if not idle and not self._unserved:
+            return
         for sentinel in idle:
             sentinel.discard()
         self.sentinels = [s for s in self.sentinels if s not in idle]
-        for piece in pieces:
-            if self.on(piece) is None:
-                self.sentinels.append(Sentinel(piece.rw == WRITE, piece))
+        self.sentinels += [Sentinel(piece.rw == WRITE, piece) for piece in sorted(self._unserved)]
+        self._unserved = set()
 
     def renew(self, sentinel: Sentinel) -> None:
         """Put a new sentinel in the place of one that may be gone; the new one comes last in
         gdb's order of checking.  Not in a handler of a breakpoint event, not in `stop`."""
         if sentinel not in self.sentinels:
             return
+        place = self.sentinels.index(sentinel)
         sentinel.discard()
-        self.sentinels[self.sentinels.index(sentinel)] = Sentinel(sentinel.write, sentinel.piece)
+        self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece)
+
+    def renew_on(self, pieces: Iterable[Piece]) -> None:
+        """Renew the sentinels that stand on ``pieces``."""
+        wanted = set(pieces)
+        for sentinel in [s for s in self.sentinels if s.piece in wanted]:
+            self.renew(sentinel)
 
     def is_valid(self) -> bool:
         """False once gdb has taken the program space away, sentinels and all."""
@@ -193,8 +218,5 @@ class Pool:
 
 
 def define_functions() -> None:
-    """Register what the sentinels' expressions call."""
+    """Register what the sentinels' expressions call, besides the slots."""
     Tick()
-    Slot()
-
-

@@ -33,7 +33,8 @@ class Session:
 
     def __init__(self, reporter: Reporter) -> None:
         self.registry = Registry()
-        self.engine = Engine(self.registry)
+        self.stop_hook = Hook("hook-stop", self.at_hook)
+        self.engine = Engine(self.registry, self.stop_hook.install)
         self.reporter = reporter
         self.spent: list[Sentinel] = []
         self.hooked = False  # hook-stop ran for the stop that is being made
@@ -42,8 +43,7 @@ class Session:
     def connect(self) -> None:
         """Define what the sentinels need, adopt what is there, and follow gdb's events."""
         define_functions()
-        Sentinel.decide = self.decide
-        self.stop_hook = Hook("hook-stop", self.at_hook)
+        Sentinel.decide = self.engine.decide
         for command in ("awatch", "rwatch"):
             Hook(f"hookpost-{command}", self.registry.serve).install()
         self.registry.make_pool()
@@ -56,13 +56,6 @@ class Session:
         events.exited.connect(self.at_exited)
         for bp in gdb.breakpoints() or ():
             self.at_created(bp)
-
-    def decide(self, sentinel: Sentinel) -> bool:
-        """For `Sentinel.stop`: where it stops, hook-stop must be in place to speak for it."""
-        if not self.engine.decide(sentinel):
-            return False
-        self.stop_hook.install()
-        return True
 
     @guarded()
     def at_created(self, bp: gdb.Breakpoint) -> None:
@@ -150,8 +143,8 @@ class Session:
             self.stop_hook.install()
             self.at_hook()
         self.hooked = False
-        for sentinel in self.spent:
-            for pool in self.registry.pools.values():
+        for pool in self.registry.pools.values():
+            for sentinel in self.spent:
                 pool.renew(sentinel)
         self.spent.clear()
         for watch in self._leaving:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import gdb
 
-from gdb_kwatch.core.debugreg import SLOTS, Piece, Registers
+from gdb_kwatch.core.debugreg import HIT_MASK, SLOTS, Piece, Registers
 from gdb_kwatch.linux import ptrace
 
 from .session import Session
@@ -57,9 +57,8 @@ class Threads:
     def of(self, inferior: gdb.Inferior, thread: gdb.InferiorThread) -> ThreadSlots | None:
         """One thread's; None where they cannot be read (it runs, or is not ptrace's)."""
         lwp = thread.ptid[1]
-        try:
-            registers = ptrace.debug_registers(lwp)
-        except OSError:
+        registers = self.registers(lwp)
+        if registers is None:
             return None
         space = getattr(inferior, "progspace", gdb.current_progspace())
         owners: dict[int, list[Watch]] = {}
@@ -70,6 +69,18 @@ class Threads:
                 if piece in watch.pieces and watch.progspace == space
             ]
         return ThreadSlots(inferior.num, thread.num, lwp, thread.name or "", registers, owners)
+
+    def registers(self, lwp: int) -> Registers | None:
+        """As the CPU left them: DR6, which is cleared to mark a trap as handled, is shown whole
+        while the thread still stands there."""
+        try:
+            registers = ptrace.debug_registers(lwp)
+            seen = self.session.engine.status.get(lwp)
+            if not registers.dr6 & HIT_MASK and seen and seen[1] == ptrace.program_counter(lwp):
+                return Registers(registers.addresses, seen[0], registers.dr7)
+        except OSError:
+            return None
+        return registers
 
     def armed(self, watch: Watch, threads: list[ThreadSlots]) -> Armed:
         """Where ``watch`` stands, among the threads of its own program."""

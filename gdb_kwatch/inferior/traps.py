@@ -16,27 +16,28 @@ rounds of evaluation already.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import gdb
 
-from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK, SLOTS
+from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK
 from gdb_kwatch.core.records import (
     BY_VALUE,
     UNTRAPPED,
     History,
     Hit,
+    TOUCHES,
     Quiet,
     Region,
-    Touch,
     Trap,
+    in_full,
 )
 from gdb_kwatch.linux import ptrace
 
 from . import faults, gdbfacts
 from .lvalues import in_frame
-from .sentinels import Sentinel
+from .sentinels import Sentinel, tick
 from .watches import Registry, Watch
 
 
@@ -54,7 +55,7 @@ class Stop:
 
     @property
     def touched(self) -> list[Watch]:
-        return [touch.watch for touch in self.quiet.touches] if self.quiet else []
+        return [touch.watch for touch in self.quiet[TOUCHES]] if self.quiet else []
 
     @property
     def stopping(self) -> list[Watch]:
@@ -74,20 +75,24 @@ class Stop:
         return [region for watch in self.touched for region in watch.regions]
 
 
-_NO_STOP = Stop()
-
-
 class Engine:
     """Handles traps and stops.  One for a session."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, prepare: Callable[[], None]) -> None:
+        """``prepare`` is called before a sentinel asks for a stop: hook-stop must be there to
+        speak for it."""
         self.registry = registry
+        self.prepare = prepare
         self.history = History()
-        self.current = _NO_STOP
-        self.handled = 0  # the LWP whose trap `current` is
-        self._by: Sentinel | None = None  # the sentinel that brought it, and at which evaluation
-        self._at = 0
         self.mi = gdbfacts.interpreter_is_mi()
+        # The trap in hand: whose it is, what was touched, and the stop it may come to.
+        self._lwp = 0
+        self._quiet: Quiet | None = None
+        self._stop: Stop | None = None
+        # The tick when a sentinel was asked about it; 0 before.
+        self._asked = 0
+        # DR6 as the CPU left it and the PC, of traps that were marked as handled.
+        self.status: dict[int, tuple[int, int]] = {}
 
     # At a trap.
 
@@ -96,80 +101,54 @@ class Engine:
         try:
             thread = gdb.selected_thread()
             lwp = thread.ptid[1]
-            if not self._is_handled(sentinel, lwp):
-                if not self._take(thread, lwp):
-                    return False
-                self._by, self._at = sentinel, sentinel.evaluated
-            if not self.current.pending:
+            if not self._take(thread, lwp) and lwp != self._lwp:
                 return False
-            self.current.pending = False
-            self.current.speaker = sentinel
-            self._lend_commands(sentinel)
+            self._asked = tick()
+            stop = self._stop
+            if stop is None or not stop.pending:
+                return False
+            stop.pending = False
+            stop.speaker = sentinel
+            self._lend_commands(stop, sentinel)
+            self.prepare()
         except Exception as error:
             faults.report("a sentinel", error)
         return True  # after a fault as well: rather one stop too many than a hit unseen
 
-    def _is_handled(self, sentinel: Sentinel, lwp: int) -> bool:
-        """Whether this is the trap in hand: several sentinels may stand at one blamed address.
+    def _take(self, thread: gdb.InferiorThread, lwp: int, asked: bool = True) -> bool:
+        """Handle the thread's trap, if there is one that was not handled yet.
 
-        Between two traps gdb evaluates each of them again (`update_watchpoint`); within one, each
-        is evaluated once, just before its `stop`.
+        A trap is marked as handled by clearing DR6, where anybody may ask for it again: several
+        sentinels that stand at the blamed address, or (not ``asked``) one after gdb's own word.
         """
-        if lwp != self.handled:
-            return False
-        by = self._by
-        if by is None:  # breakpoint_modified brought it
-            self._by, self._at = sentinel, sentinel.evaluated
-            return True
-        return by is not sentinel and by.evaluated == self._at
-
-    def _take(self, thread: gdb.InferiorThread, lwp: int) -> bool:
-        """Handle the thread's trap, if there is one."""
-        dr6 = ptrace.status(lwp) & HIT_MASK
-        if not dr6:
+        key = ptrace.trap(lwp)
+        if not key:
             return False  # 10.1 calls `stop` also at fork, exec and system-call events
         inferior = gdb.selected_inferior()
-        touches = self.registry.touches(
-            lwp, (inferior.num, dr6, ptrace.control(lwp), *_hit_addresses(lwp, dr6))
-        )
+        number = inferior.num
+        plan = self.registry.plans.get((number, key)) or self.registry.plan(lwp, (number, key))
+        pc = ptrace.program_counter(lwp)
+        if plan.crowded or not asked:
+            self.status[lwp] = ptrace.status(lwp), pc
+            ptrace.clear_status(lwp)
+        touches = plan.touches
         if not touches:
             return False
-        self.handled, self._by = lwp, None
+        olds, news = plan.read(inferior, lwp)
         history = self.history
         history.count += 1
-        olds, news, strange = [], [], False
-        for touch in touches:
-            watch, lvalue = touch.watch, touch.value
-            watch.hits += 1
-            old = watch.last
-            olds.append(old)
-            if lvalue is not None:
-                watch.last = lvalue.read(inferior)
-            news.append(watch.last)
-            if not touch.blamed or watch.every or not lvalue.fixed:
-                strange = True
-        quiet = Quiet(
-            history.count,
-            inferior.num,
-            thread.num,
-            lwp,
-            ptrace.program_counter(lwp),
-            dr6,
-            touches,
-            olds,
-            news,
-        )
+        quiet = (history.count, number, thread.num, lwp, pc, key[0], touches, olds, news)
         history.add(quiet)
-        self.current = Stop(quiet)
-        if strange:
-            self._judge_all(quiet, thread)
+        self._lwp, self._asked, self._stop, self._quiet = lwp, 0, None, quiet
+        if not plan.simple:
+            self._stop = Stop(quiet)
+            self._judge_all(self._stop, quiet, thread)
         return True
 
-    def _judge_all(self, quiet: Quiet, thread: gdb.InferiorThread) -> None:
+    def _judge_all(self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread) -> None:
         """What gdb does not judge itself: the missed ones, and unchanged ones with -every."""
-        stop = self.current
         moved = False
-        for touch, old, new in zip(quiet.touches, quiet.olds, quiet.news):
+        for touch, old, new in zip(*quiet[TOUCHES:]):
             watch: Watch = touch.watch
             changed = old != new
             if changed and touch.value is not None and not touch.value.fixed:
@@ -236,7 +215,7 @@ class Engine:
     def _follow(self, quiet: Quiet) -> None:
         """A pointer on the way to a watched place changed: watch where it points now, as gdb
         will when it resumes."""
-        for touch in quiet.touches:
+        for touch in quiet[TOUCHES]:
             watch: Watch = touch.watch
             if touch.value is not None and not touch.value.fixed and not watch.is_location:
                 last = watch.last
@@ -245,12 +224,12 @@ class Engine:
                     watch.last = last
         self.registry.aim()
 
-    def _lend_commands(self, sentinel: Sentinel) -> None:
+    def _lend_commands(self, stop: Stop, sentinel: Sentinel) -> None:
         """Let gdb run the commands of the watchpoints that it missed, once, as the sentinel's."""
-        texts = [w.bp.commands for w in self.current.askers if w.bp.commands]
+        texts = [w.bp.commands for w in stop.askers if w.bp.commands]
         if not texts:
             return
-        lines: list[str] = ["silent"] if self.current.silent else []
+        lines: list[str] = ["silent"] if stop.silent else []
         for text in texts:
             body = text.rstrip("\n").split("\n")
             lines += body[1:] if body[0].strip() == "silent" else body
@@ -278,42 +257,46 @@ class Engine:
         if thread is None or watch.access == "execute" or not watch.armed:
             return
         lwp = thread.ptid[1]
-        by = self._by
-        if self.handled != lwp or (by is not None and by.evaluated != self._at):
-            by = None
-            if not self._take(thread, lwp):
-                self.current, self.handled = Stop(), 0
-        touched = any(touch.number == watch.number for touch in self.touches())
-        if touched:
-            self.current.stops.add(watch.number)
+        # No sentinel was evaluated since one was asked: it was about this same trap.
+        in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
+        if in_hand:
+            self._asked += 1
+        elif not self._take(thread, lwp, asked=False) and self._lwp != lwp:
+            self._lwp, self._quiet, self._stop = 0, None, None
+        quiet = self._quiet
+        touched = quiet is not None and any(
+            touch.number == watch.number for touch in quiet[TOUCHES]
+        )
+        stop = self._stop
+        if touched and quiet is not None:
+            stop = self._stop = stop or Stop(quiet)
+            stop.stops.add(watch.number)
         if watch.options is None or self.mi:
             return
         # Where a sentinel has asked, or comes after it in gdb's order and will, that one speaks;
         # else gdb prints its own report.
-        speaks = touched and (by is None or self.current.speaker is not None)
-        if by is None:
-            self.current.pending = self.current.pending or speaks
+        speaks = touched and stop is not None and (not self._asked or stop.speaker is not None)
+        if not self._asked and stop is not None:
+            stop.pending = stop.pending or speaks
         if watch.bp.silent != speaks:
             watch.bp.silent = speaks
-
-    def touches(self) -> Sequence[Touch]:
-        """Of the trap in hand."""
-        return self.current.quiet.touches if self.current.quiet is not None else ()
 
     # At a stop, after the decision.
 
     def finish(self) -> Stop:
         """The stop that gdb has decided on; the engine starts afresh."""
-        stop, self.current = self.current, _NO_STOP
-        handled, self.handled, self._by = self.handled, 0, None
+        stop, lwp = self._stop, self._lwp
+        self._lwp, self._quiet, self._stop = 0, None, None
         thread = gdb.selected_thread()
-        if stop.quiet is None or not stop.stops or thread is None or thread.ptid[1] != handled:
+        if stop is None:
+            return Stop()
+        if not stop.stops or stop.quiet is None or thread is None or thread.ptid[1] != lwp:
             return Stop(speaker=stop.speaker)
-        trap = stop.trap = stop.quiet.trap()
+        trap = stop.trap = in_full(stop.quiet)
         trap.stopped = True
         for hit in trap.hits:
             hit.stop = hit.number in stop.stops
-        self.history.replace_last(trap)
+        self.history.replace(trap)
         return stop
 
     def untrapped(self, stop: Stop) -> Trap | None:
@@ -371,11 +354,6 @@ class Engine:
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
                 return True
         return False
-
-
-def _hit_addresses(lwp: int, dr6: int) -> list[int]:
-    """What stands in the slots whose bit is set in DR6."""
-    return [ptrace.address(lwp, slot) for slot in range(SLOTS) if dr6 >> slot & 1]
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

@@ -9,7 +9,7 @@ a slot.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import gdb
@@ -134,6 +134,52 @@ class Watch:
         self.pieces = frozenset(p for region in regions for p in region.pieces())
 
 
+class Plan:
+    """What a trap means, worked out once: the watchpoints in its way, by number.
+
+    ``crowded``: several sentinels will be asked about it.  ``words`` read the values of those
+    that are fixed and short.  ``simple``: gdb will look at all that there is to see, so that the
+    trap need only be taken down.
+    """
+
+    __slots__ = ("crowded", "simple", "touches", "words")
+
+    def __init__(self, touches: tuple[Touch, ...], crowded: bool) -> None:
+        self.touches = touches
+        self.crowded = crowded
+        self.words = [
+            ptrace.Word(touch.value.address, touch.value.size)
+            if touch.value is not None and touch.value.is_word
+            else None
+            for touch in touches
+        ]
+        self.simple = all(
+            touch.blamed and not touch.watch.every and (touch.value is None or touch.value.fixed)
+            for touch in touches
+        )
+
+
+    def read(
+        self, inferior: gdb.Inferior, lwp: int
+    ) -> tuple[Sequence[Reading], Sequence[Reading]]:
+        """Count a hit of each, and read its value: before, and now."""
+        olds, news = [], []
+        for touch, word in zip(self.touches, self.words):
+            watch = touch.watch
+            watch.hits += 1
+            old = new = watch.last
+            if word is not None:
+                new = word.read(lwp)
+                if new is None:
+                    new = touch.value.read(inferior)
+                watch.last = new
+            elif touch.value is not None:
+                new = watch.last = touch.value.read(inferior)
+            olds.append(old)
+            news.append(new)
+        return olds, news
+
+
 class Registry:
     """All owners of slots, by gdb's breakpoint number, and the sentinel pools."""
 
@@ -143,8 +189,9 @@ class Registry:
         self.adopting = True
         self.making: Options | None = None  # set while ``kwatch`` runs gdb's own ``watch``
         self.made: Watch | None = None
-        self.unserved: list[Piece] = []  # pieces for which a sentinel has to be made
-        self._touches: dict[tuple[int, ...], tuple[Touch, ...]] = {}
+        # What a trap means, by the inferior and `ptrace.trap`.
+        # Made anew after each `aim`.
+        self.plans: dict[tuple[int, tuple[int, ...]], Plan] = {}
 
     # What gdb tells.
 
@@ -240,7 +287,7 @@ class Registry:
         watch.state = PENDING
         watch.watch_regions(())
         watch.last = None
-        self._touches.clear()
+        self.plans.clear()
 
     def expire(self, watch: Watch) -> None:
         """Give up an address that means nothing any more; its slot is free."""
@@ -274,16 +321,16 @@ class Registry:
         space = gdb.current_progspace()
         return (w for w in self.watches.values() if w.progspace == space)
 
-    def touches(self, lwp: int, key: tuple[int, ...]) -> tuple[Touch, ...]:
-        """The watchpoints in the way of the trap at which ``lwp`` stands, by number.
-
-        Kept from trap to trap under ``key`` (inferior, DR6, DR7, the addresses that were hit)
-        until `aim` is called.
-        """
-        found = self._touches.get(key)
-        if found is None:
-            found = self._touches[key] = self._find_touches(ptrace.debug_registers(lwp))
-        return found
+    def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
+        """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
+        registers = ptrace.debug_registers(lwp)
+        touches = self._find_touches(registers)
+        pool = self.pool()
+        blamed = blamed_slot(registers.hits())
+        where = registers.addresses[blamed] if blamed is not None else None
+        sentinels = pool.at(where) if pool is not None and where is not None else 0
+        plan = self.plans[key] = Plan(touches, sentinels > 1)
+        return plan
 
     def _find_touches(self, registers: Registers) -> tuple[Touch, ...]:
         hits = registers.hits()
@@ -325,7 +372,7 @@ class Registry:
 
     def aim(self) -> None:
         """Put a sentinel on each piece that a watchpoint of this program space watches."""
-        self._touches.clear()
+        self.plans.clear()
         pool = self.pool()
         if pool is None:
             return
@@ -336,15 +383,14 @@ class Registry:
                     wanted |= watch.pieces
         if len(wanted) > SLOTS:
             wanted = set(sorted(wanted)[:SLOTS])
-        self.unserved = pool.aim(wanted)
+        pool.aim(wanted)
 
     def serve(self) -> None:
-        """Make the sentinels that `aim` could not find in the pool, and drop idle access ones.
-        Not in a breakpoint event, not in `stop`."""
+        """Make the sentinel that `aim` found missing, or drop an idle one.  Not in a breakpoint
+        event, not in `stop`."""
         pool = self.pool()
         if pool is not None:
-            pool.serve(self.unserved)
-            self.unserved = []
+            pool.serve()
 
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
@@ -357,10 +403,8 @@ class Registry:
         handlers and `stop`.
         """
         pool = self.pool()
-        for piece in watch.pieces:
-            sentinel = pool.on(piece) if pool else None
-            if pool is not None and sentinel is not None:
-                pool.renew(sentinel)
+        if pool is not None:
+            pool.renew_on(watch.pieces)
 
 
 def local_context(condition: str | None) -> gdb.Symbol | None:

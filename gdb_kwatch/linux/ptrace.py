@@ -12,6 +12,7 @@ import os
 
 from gdb_kwatch.core.debugreg import Registers
 
+PEEKDATA = 2
 PEEKUSER = 3
 POKEUSER = 6
 _MASK = (1 << 64) - 1
@@ -53,17 +54,55 @@ def debug_registers(lwp: int) -> Registers:
 
 def status(lwp: int) -> int:
     """DR6 of a stopped LWP; raises as `debug_registers`."""
-    return _peek(lwp, _DR6)
+    value: int = _quick(PEEKUSER, lwp, _DR6, 0)
+    return value if value != _MASK else _peek(lwp, _DR6)
 
 
-def control(lwp: int) -> int:
-    """DR7 of a stopped LWP; raises as `debug_registers`."""
-    return _peek(lwp, _DR7)
+def clear_status(lwp: int) -> None:
+    """Set DR6 of a stopped LWP to 0, which marks its trap as handled.
+
+    gdb has cached the thread's stop reason and data address by then (``save_stop_reason``,
+    gdb/linux-nat.c), and clears DR6 itself before it resumes.  Never raises: the LWP was read
+    just before.
+    """
+    _quick(POKEUSER, lwp, _DR6, 0)
 
 
-def address(lwp: int, slot: int) -> int:
-    """DR0 to DR3 of a stopped LWP; raises as `debug_registers`."""
-    return _peek(lwp, _DEBUGREG + 8 * slot)
+# For each value of B0 to B3: where the slots that were hit stand in struct user.
+_HIT_OFFSETS = [
+    tuple(_DEBUGREG + 8 * slot for slot in range(4) if bits >> slot & 1) for bits in range(16)
+]
+
+
+def trap(lwp: int) -> tuple[int, ...]:
+    """What tells a trap of a stopped LWP from others: B0 to B3 of DR6, DR7, and those of DR0 to
+    DR3 that were hit.  () where none was, or where the LWP cannot be read."""
+    dr6 = _quick(PEEKUSER, lwp, _DR6, 0)
+    bits = dr6 & 15
+    if not bits or dr6 == _MASK:
+        return ()
+    offsets = _HIT_OFFSETS[bits]
+    first = _quick(PEEKUSER, lwp, offsets[0], 0)
+    if len(offsets) == 1:
+        return bits, _quick(PEEKUSER, lwp, _DR7, 0), first
+    rest = [_quick(PEEKUSER, lwp, offset, 0) for offset in offsets[1:]]
+    return bits, _quick(PEEKUSER, lwp, _DR7, 0), first, *rest
+
+
+class Word:
+    """Reads up to 8 bytes at one place in the memory of a stopped LWP."""
+
+    __slots__ = ("mask", "where")
+
+    def __init__(self, address: int, size: int) -> None:
+        self.where = ctypes.c_void_p(address)
+        self.mask = (1 << 8 * size) - 1
+
+    def read(self, lwp: int) -> int | None:
+        """As a little-endian number; None where it cannot be read, or where the 8 bytes there are
+        all ones: the call does not tell these apart."""
+        value: int = _quick(PEEKDATA, lwp, self.where, 0)
+        return None if value == _MASK else value & self.mask
 
 
 def poke_debug_register(lwp: int, number: int, value: int) -> bool:
@@ -72,5 +111,5 @@ def poke_debug_register(lwp: int, number: int, value: int) -> bool:
 
 
 def program_counter(lwp: int) -> int:
-    """RIP of a stopped LWP; raises as `debug_registers`."""
-    return _peek(lwp, _RIP)
+    """RIP of a stopped LWP; all ones where it cannot be read."""
+    return int(_quick(PEEKUSER, lwp, _RIP, 0))
