@@ -114,10 +114,10 @@ DOUBTED = {
     "access_instructions": ["ret"],  # of a call through a variable
     "access_instructions_lines": ["ret"],
     "access_instructions_stripped": [
-        "mov (%rcx),%rcx",  # addresses that the instruction destroyed, at boundaries not known
-        "add (%rcx),%ecx",
-        "mull (%rax)",
-        "xlat %ds:(%rbx)",
+        "mov",  # of (%rcx) into %rcx: the instruction destroyed its address, at a guessed boundary
+        "add",
+        "mull",
+        "xlat",
         "ret",
     ],
 }
@@ -151,9 +151,7 @@ def test_every_instruction(stopped, program, name, twin, start, word, rw, flavor
         assert [one["address"] or 0 for one in found] == wanted
         for one in found:
             assert one["certain"] == (one["address"] is not None and not one["reason"]), one
-        doubted = [
-            " ".join(one["text"].split()) for one in found if one["address"] and one["reason"]
-        ]
+        doubted = [one["text"].split()[0] for one in found if one["address"] and one["reason"]]
         if flavor == "att":
             assert doubted == (DOUBTED.get(name, []) if rw == ACCESS else [])
         assert gdb.cmd("show disassembly-flavor").count(f'"{flavor}"') == 1
@@ -218,25 +216,23 @@ def test_the_line_is_that_of_the_store(stopped):
         assert found[1]["symbol"].startswith("calls_inlined")
 
 
-def test_a_load_of_the_awatched_variable(stopped):
-    with stopped("access_situations") as gdb:
-        gdb.cmd("tbreak cold_part")
+def test_a_load_of_an_awatched_variable(stopped):
+    with stopped("failed_cmpxchg", "swap") as gdb:
+        gdb.cmd("awatch lock")
         gdb.cont()
-        gdb.cmd("awatch watched")
-        gdb.cont()
-        found = gdb.evaluate("located(number('(long)&watched'))")
-        assert found["text"].startswith("mov ") and found["text"].split(",")[-1].startswith("%r")
-        assert found["certain"]
+        found = gdb.evaluate("located(number('(long)&lock'))")
+        assert found["text"].startswith("lock cmpxchg ") and found["certain"]
+        assert found["line"] == line("failed_cmpxchg.c", "swap")
 
 
-def test_libc_without_lines(stopped):
-    with stopped("access_situations") as gdb:
-        gdb.cmd("tbreak copies")
-        gdb.cont()
+def test_libc(stopped):
+    """With symbols and lines or without any, as the libc of the machine has been installed."""
+    with stopped("access_situations", "copies") as gdb:
         gdb.cmd("watch copy[100]")
         gdb.cont()
         found = gdb.evaluate("located(number('(long)&copy[100]'), 1, 1)")
-        assert found["certain"] and "mem" in found["symbol"], found
+        assert found["certain"] and found["address"] < found["pc"] + 1
+        assert "mem" in (found["function"] or "mem")
 
 
 def test_the_vdso(stopped):
