@@ -6,6 +6,8 @@ Each workaround names the version where it was seen.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import gdb
 
@@ -81,29 +83,40 @@ def symbol_at(address: int) -> str | None:
     return None if text.startswith("No symbol") else text.strip()
 
 
-def _integer_types() -> dict[int, gdb.Type]:
-    """Unsigned integers of 1, 2, 4 and 8 bytes, whatever the current language is.
+_C_INTEGERS = {
+    1: "unsigned char",
+    2: "unsigned short",
+    4: "unsigned int",
+    8: "unsigned long long",
+}
+
+
+def integer_type(size: int) -> gdb.Type:
+    """The unsigned integer of 1, 2, 4 or 8 bytes, of the current architecture.
 
     C's names do not parse while the language is Rust or Ada, so they are looked up in C.
     """
-    names = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
     try:
-        return {size: gdb.lookup_type(name) for size, name in names.items()}
+        return gdb.lookup_type(_C_INTEGERS[size])
     except gdb.error:
-        before = gdb.parameter("language")
-        gdb.execute("set language c", to_string=True)
-        try:
-            return {size: gdb.lookup_type(name) for size, name in names.items()}
-        finally:
-            gdb.execute(f"set language {before}", to_string=True)
+        with language("c"):
+            return gdb.lookup_type(_C_INTEGERS[size])
 
 
-INTEGERS = _integer_types()
+@contextmanager
+def language(name: str) -> Iterator[None]:
+    """Use a language for a while."""
+    before = gdb.parameter("language")
+    gdb.execute(f"set language {name}", to_string=True)
+    try:
+        yield
+    finally:
+        gdb.execute(f"set language {before}", to_string=True)
 
 
 def memory_lvalue(address: int, size: int) -> gdb.Value:
     """A lazy lvalue of ``size`` (1, 2, 4, 8) bytes at ``address``."""
-    return gdb.Value(address).cast(INTEGERS[size].pointer()).dereference()
+    return gdb.Value(address).cast(integer_type(size).pointer()).dereference()
 
 
 def architecture() -> str:

@@ -19,9 +19,9 @@ from gdb_kwatch.core.expression import parts_of
 from gdb_kwatch.core.records import Region
 
 _REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
-_AGGREGATES = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION, gdb.TYPE_CODE_ARRAY)
-# gdb looks at TYPE_CODE_STRUCT and TYPE_CODE_ARRAY only: a union in the middle is watched.
-_SKIPPED_IN_THE_MIDDLE = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_ARRAY)
+# In the middle of an expression gdb passes over structs and arrays by rule, and over unions
+# because it never fetches them (a lazy value is not watched).
+_SKIPPED_IN_THE_MIDDLE = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION, gdb.TYPE_CODE_ARRAY)
 
 
 class NotWatchable(gdb.GdbError):

@@ -45,7 +45,7 @@ class Session:
         define_functions()
         Sentinel.decide = self.engine.decide
         for command in ("awatch", "rwatch"):
-            Hook(f"hookpost-{command}", self.registry.serve).install()
+            Hook(f"hookpost-{command}", guarded()(self.registry.serve)).install()
         self.registry.make_pool()
         events = gdb.events
         events.breakpoint_created.connect(self.at_created)
@@ -169,7 +169,7 @@ class Session:
     def _warn_about(self, watch: Watch) -> None:
         """One line, once for each reason, where a watchpoint is not what it seems."""
         text = ""
-        if watch.state == SOFTWARE and watch.pid:
+        if watch.state == SOFTWARE and watch.was_hardware:
             text = self.why_software(watch)
         elif watch.state == INSTALLED and watch.options is None:
             text = self.too_many(watch)

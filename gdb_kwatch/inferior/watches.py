@@ -82,6 +82,7 @@ class Watch:
         self.gdb_hits: int = bp.hit_count
         self.ignore_count: int = bp.ignore_count
         self.warned: set[str] = set()
+        self.was_hardware: bool = bp.type != gdb.BP_WATCHPOINT  # gdb said so
 
     @property
     def expression(self) -> str:
@@ -300,11 +301,12 @@ class Registry:
     def _check_against_gdb(self, watch: Watch) -> None:
         """Where gdb made one location elsewhere (a C++ reference's pointer, say), gdb is right."""
         assert watch.lvalue is not None
-        ours = {region.address for region in watch.lvalue.regions}
-        gdbs = gdbfacts.location_addresses(watch.bp)
         regions = watch.lvalue.regions
-        if gdbs and set(gdbs) != ours and len(gdbs) == 1 and len(regions) <= 1:
-            regions = (Region(gdbs[0], watch.lvalue.type.sizeof, watch.rw),)
+        gdbs = gdbfacts.location_addresses(watch.bp)
+        if len(gdbs) == 1 and len(regions) == 1:
+            regions = (Region(gdbs[0], watch.lvalue.regions[0].length, watch.rw),)
+        elif gdbs:
+            regions = tuple(region for region in regions if region.address in gdbs)
         watch.watch_regions(regions)
 
     def _read(self, watch: Watch) -> None:

@@ -47,7 +47,8 @@ def run() -> Canary:
     if pid == 0:
         # The child: nothing but the store that must trap.
         try:
-            libc_ptrace(_TRACEME, 0, None, None)
+            if libc_ptrace(_TRACEME, 0, None, None) == -1:
+                os._exit(1)
             os.kill(os.getpid(), signal.SIGSTOP)
             word.value = 1
         finally:
