@@ -39,10 +39,11 @@ from .machine_code import (
 
 __all__ = ["Access", "find_access"]
 
-# Instructions visited to find a function's returns.
-WALK_LIMIT = 600
+# Instructions visited in search of a called function's returns and jumps.
+WALK_LIMIT = 400
 # `ret N` drops at most so many bytes of arguments.
 MOST_ARGUMENTS = 256
+NO_BOUNDARY = "no symbol tells where instructions begin here"
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,6 @@ class _Candidate:
     code: Decoded
     touches: bool = True
     doubt: str = ""
-
-
-NO_BOUNDARY = "no symbol tells where instructions begin here"
 
 
 def find_access(pc: int, regions: Sequence[Region] = (), live: bool = True) -> Access:
@@ -177,8 +175,9 @@ class _Search:
         call = self._returned()
         if call is None:
             return
-        found, complete = self._walk(self.code.lasting_destination(call))
-        found = [one for one in found if self._touches(one)]
+        start = self.code.lasting_destination(call)
+        reached, complete = self._reachable(start, through_memory=True)
+        found = [one for one in reached if one.insn.is_return and self._touches(one)]
         if complete and len(found) == 1:
             pointer = call.insn.target is None
             doubt = f"the pointer of `{call.brief}` may have changed since" if pointer else ""
@@ -194,23 +193,27 @@ class _Search:
     def _jumps(self) -> Iterator[_Candidate]:
         if not self._places_of_pc():
             return
-        sites = self._function_code()
+        # Either a jump inside this function, or one that entered it: that stands in what the last
+        # call went to, a stub of the linkage table or a function that ends in a jump.
+        inside = self._function_code()
+        entering: list[Decoded] = []
+        complete = False
         back = self.code.pointer(self.code.registers.get("rsp"))
         for call, _ in self.code.before(back) if back else ():
-            # Through a stub of the procedure linkage table: call stub, jmp *slot.
-            target = self.code.destination(call) if call.insn.is_call else None
-            if target is not None:
-                sites += self.code.decode(target, count=4)
-        found = {
-            one.address: one
-            for one in sites
-            if one.insn.is_jump
-            and one.insn.memory
-            and self._touches(one)
-            and self.code.destination(one) == self.pc
-        }
-        for one in found.values():
-            yield _Candidate(one)
+            if call.insn.is_call:
+                start = self.code.lasting_destination(call)
+                entering, complete = self._reachable(start, through_memory=False)
+                break
+        sites = {one.address: one for one in (*entering, *inside)}
+        for one in sites.values():
+            if (
+                one.insn.is_jump
+                and one.insn.memory
+                and self._touches(one)
+                and self.code.destination(one) == self.pc
+            ):
+                clear = complete or one in inside
+                yield _Candidate(one, True, "" if clear else "not all of the code was followed")
 
     # --- what the cases ask ----------------------------------------------------------------------
 
@@ -250,44 +253,42 @@ class _Search:
                 at = data.find(wanted, at + 1)
         return found
 
-    def _walk(self, start: int | None) -> tuple[list[Decoded], bool]:
-        """The return instructions that can be reached from `start` without entering a call, and
-        whether these are all: tail calls and stubs are followed, computed jumps cannot be."""
-        returns: dict[int, Decoded] = {}
-        seen: set[int] = set()
-        todo = [start]
+    def _reachable(self, start: int | None, through_memory: bool) -> tuple[list[Decoded], bool]:
+        """The instructions that can be reached from `start` without entering a call, and whether
+        these are all. Tail calls are followed; so are, if asked, linkage stubs; computed jumps
+        cannot be."""
+        seen: dict[int, Decoded] = {}
+        todo, complete = [start], True
         while todo:
             at = todo.pop()
             if at is None or len(seen) > WALK_LIMIT:
-                return list(returns.values()), False
+                complete = False
+                continue
             while at is not None and at not in seen:
                 block = self.code.decode(at, count=8)
                 if not block:
-                    return list(returns.values()), False
+                    complete = False
+                    break
                 for code in block:
-                    at = code.after
                     if code.address in seen:
                         at = None
                         break
-                    seen.add(code.address)
-                    if code.insn.is_return:
-                        returns[code.address] = code
-                    elif code.insn.is_jump:
-                        todo.append(self.code.lasting_destination(code))
-                    elif code.insn.target is not None and not code.insn.is_call:
+                    seen[code.address] = code
+                    at = code.after if code.insn.falls_through or code.insn.is_call else None
+                    if code.insn.is_jump:
+                        if through_memory or not code.insn.memory:
+                            todo.append(self.code.lasting_destination(code))
+                    elif not code.insn.is_call and code.insn.target is not None:
                         todo.append(code.insn.target)
-                    if not code.insn.falls_through and not code.insn.is_call:
-                        at = None
+                    if at is None:
                         break
-        return list(returns.values()), True
+        return list(seen.values()), complete
 
     def _function_code(self) -> list[Decoded]:
         """The instructions of the function at the PC, as far as symbols tell and limits allow."""
-        block = gdb.block_for_pc(self.pc)
-        while block is not None and block.function is None:
-            block = block.superblock
-        if block is not None and block.start <= self.pc < block.end:
-            start, end = block.start, block.end
+        blocks = _function_blocks(self.pc)
+        if blocks:
+            start, end = blocks[-1].start, blocks[-1].end
         else:
             symbol = symbol_of(self.pc)
             if symbol is None:
@@ -334,6 +335,8 @@ class _Search:
 def _described(code: Decoded, reason: str) -> Access:
     """An access by `code`, certain where there is no reason against it."""
     symbol = symbol_of(code.address)
+    blocks = _function_blocks(code.address)
+    function = str(blocks[0].function.print_name) if blocks else symbol[0] if symbol else None
     row = gdb.find_pc_line(code.address)
     known = row.symtab is not None and row.line
     label = ""
@@ -342,7 +345,7 @@ def _described(code: Decoded, reason: str) -> Access:
     return Access(
         code.address,
         code.text,
-        _function_at(code.address) or (symbol[0] if symbol else None),
+        function,
         label,
         row.symtab.fullname() if known else None,
         row.symtab.filename if known else None,
@@ -352,12 +355,16 @@ def _described(code: Decoded, reason: str) -> Access:
     )
 
 
-def _function_at(address: int) -> str | None:
-    """The innermost function that has debug information there."""
+def _function_blocks(address: int) -> list[gdb.Block]:
+    """The blocks of the functions there, from the innermost inlined one to the function that holds
+    it; [] where there is no debug information."""
     try:
         block = gdb.block_for_pc(address)
-    except (gdb.error, RuntimeError):  # no debug information at all
-        return None
-    while block is not None and block.function is None:
+    except (gdb.error, RuntimeError):  # "Cannot locate object file for block."
+        return []
+    found = []
+    while block is not None:
+        if block.function is not None:
+            found.append(block)
         block = block.superblock
-    return str(block.function.print_name) if block is not None else None
+    return found
