@@ -76,6 +76,8 @@ class Gdb:
     kwatch: whether the plugin is loaded
     early:  it is loaded before the program, as ~/.gdbinit does it, not after
     allow:  words of FORBIDDEN that this session may print
+    extra:  more arguments for gdb, before the program
+    before: a command line that runs gdb
     """
 
     def __init__(
@@ -86,13 +88,14 @@ class Gdb:
         early: bool = False,
         allow: tuple[str, ...] = (),
         extra: tuple[str, ...] = (),
+        before: tuple[str, ...] = (),
         folder: Path | None = None,
     ) -> None:
         self.allow = allow
         self.folder = folder or Path(tempfile.mkdtemp(prefix="kwatch-test-"))
         self.transcript = ""
         self.exit_code: int | None = None
-        arguments = [*gdb_command(), "-q", "-nx"]
+        arguments = [*before, *gdb_command(), "-q", "-nx"]
         for setting in SETTINGS:
             arguments += ["-iex", setting]
         if kwatch:

@@ -1,0 +1,191 @@
+"""Slots: who holds them, what is refused, and what really stands in the registers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+REFUSED = "No hardware slot free for kwatch {}: it needs {} of 4, {} free."
+
+
+def fill(gdb, command="kwatch", members="abcd"):
+    for member in members:
+        assert gdb.cmd(f"{command} s.{member}").startswith("Hardware watchpoint ")
+
+
+@pytest.mark.parametrize("holder", ["kwatch", "watch", "awatch"])
+def test_a_kwatch_too_many_is_refused_at_once(session, holder):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abcd":
+            assert "watchpoint" in gdb.cmd(f"{holder} s.{member}")
+        before = gdb.cmd("info breakpoints")
+        answer = gdb.cmd("kwatch other")
+        assert answer.startswith(REFUSED.format("other", 1, 0)), answer
+        for number, member in enumerate("abcd", 2):  # who holds them
+            assert re.search(rf"\b{number}: s\.{member}\b", answer), answer
+        assert "delete" in answer or "disable" in answer  # what would free one
+        assert gdb.cmd("info breakpoints") == before
+        assert sorted(gdb.list()) == [2, 3, 4, 5]
+        # Nothing is broken by it.
+        assert gdb.run_out(10)
+
+
+def test_one_is_free_again_after_delete_and_after_disable(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        gdb.cont()
+        for freeing in ("delete 3", "disable 4"):
+            assert gdb.cmd("kwatch other").startswith("No hardware slot free")
+            gdb.cmd(freeing)
+            assert gdb.cmd("kwatch other").startswith("Hardware watchpoint ")
+            gdb.cmd("delete $bpnum")
+            gdb.cmd("enable 4")
+            if freeing.startswith("delete"):
+                gdb.cmd("kwatch s.b")
+        assert gdb.run_out()
+
+
+def test_enabling_one_too_many_is_told(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        gdb.cmd("disable 2")
+        gdb.cmd("kwatch other")
+        out = gdb.cmd("enable 2")
+        assert re.search(r"^warning: watchpoint 2 needs ", out, re.M), out
+
+
+def test_a_native_too_many_gets_a_warning_at_once(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb, "watch")
+        out = gdb.cmd("watch other")
+        assert "Hardware watchpoint 6: other\n" in out
+        assert re.search(r"^warning: watchpoint 6 needs 1 of 4", out, re.M), out
+        # gdb's behaviour otherwise: it fails at resume.
+        assert "Could not insert hardware" in gdb.cont()
+        gdb.cmd("delete 6")
+        assert len(gdb.run_out()) == 2
+
+
+def test_hardware_breakpoints_hold_slots(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("hbreak both")
+        fill(gdb, members="abc")
+        answer = gdb.cmd("kwatch s.d")
+        assert answer.startswith(REFUSED.format("s.d", 1, 0)), answer
+        assert re.search(r"reakpoint 2\b", answer)
+        assert gdb.list()[2]["kind"] == "hbreak"
+
+
+def test_a_hardware_breakpoint_too_many_gets_a_warning(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        out = gdb.cmd("hbreak both")
+        # gdb 13 answers with an error of its own in some cases; else kwatch warns.
+        assert "Hardware assisted breakpoint" not in out or "warning: " in out
+
+
+def test_sharing_costs_no_slot(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        assert gdb.cmd("kwatch s.a").startswith("Hardware watchpoint 6: ")
+        assert gdb.cmd("kwatch s.a if 0").startswith("Hardware watchpoint 7: ")
+        # Another access is another slot.
+        assert gdb.cmd("kwatch -a s.a").startswith("No hardware slot free")
+        assert len(gdb.run_out()) == 2
+        assert [h["number"] for h in gdb.hits()[0]["hits"]] == [2, 3, 4, 5, 6, 7]
+
+
+def test_before_run_the_four_are_counted_as_well(session):
+    with session("simultaneous") as gdb:
+        fill(gdb)
+        assert gdb.cmd("kwatch other").startswith(REFUSED.format("other", 1, 0))
+
+
+def test_kwatch_slots(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("awatch s.b")
+        gdb.cmd("kwatch -size 4 &s.c")
+        gdb.cmd("watch s.a")
+        gdb.cont()
+        (thread,) = gdb.json("kwatch slots")
+        assert (thread["inferior"], thread["thread"]) == (1, 1)
+        assert thread["lwp"] == gdb.evaluate("gdb.selected_thread().ptid[1]")
+        used = [slot for slot in thread["slots"] if slot["enabled"]]
+        assert [slot["slot"] for slot in thread["slots"]] == [0, 1, 2, 3]
+        a = int(gdb.value("(long) &s.a"))
+        found = {
+            (int(s["address"], 16), s["size"], s["access"]): sorted(o["number"] if isinstance(
+                o, dict) else o for o in s["owners"])
+            for s in used
+        }
+        assert found == {
+            (a, 8, "write"): [2, 5],
+            (a + 8, 8, "access"): [3],
+            (a + 16, 4, "write"): [4],
+        }
+        text = gdb.cmd("kwatch slots")
+        for word in ("DR0", "DR1", "DR2", "DR3", "DR6", "DR7", "free", "s.a", "s.b"):
+            assert word in text
+
+
+def test_kwatch_slots_of_each_thread(session):
+    with session("four_threads") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch place[1]")
+        gdb.cont()
+        threads = gdb.json("kwatch slots")
+        assert {t["thread"] for t in threads} >= {1, 3}
+        for thread in threads:
+            assert [s["enabled"] for s in thread["slots"]] == [True, False, False, False]
+
+
+def test_verify(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("watch s.d")
+        gdb.cont()
+        said = gdb.cmd("kwatch verify")
+        assert re.search(r"2: s\.a.*armed on 1 of 1 threads?, DR\d, 8 bytes, write; 1 hit since set", said)
+        assert re.search(r"3: s\.d.*armed on 1 of 1 threads?", said)
+        assert "canary" in said
+        one = gdb.cmd("kwatch verify 3")
+        assert "s.d" in one and "s.a" not in one
+
+
+def test_verify_tells_a_watchpoint_that_is_not_armed(session):
+    """Evidence must be able to fail: registers changed behind gdb's back are found."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cont()
+        gdb.python(
+            "import ctypes, gdb\n"
+            "libc = ctypes.CDLL(None, use_errno=True)\n"
+            "libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p,"
+            " ctypes.c_void_p]\n"
+            "DR7 = 848 + 8 * 7  # offsetof(struct user, u_debugreg[7])\n"
+            "libc.ptrace(6, gdb.selected_thread().ptid[1], DR7, 0)\n"
+        )
+        assert "armed on 0 of 1 thread" in gdb.cmd("kwatch verify 2")
+        assert gdb.list()[2]["armed"] == 0
+
+
+def test_verify_of_a_disabled_one(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("disable 2")
+        gdb.go_to("both")
+        said = gdb.cmd("kwatch verify 2")
+        assert "disabled" in said or "armed on 0 of 1" in said

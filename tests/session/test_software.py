@@ -1,0 +1,82 @@
+"""Hardware never becomes software in silence."""
+
+from __future__ import annotations
+
+import re
+
+WARNING = re.compile(r"^warning: watchpoint (\d+) .*software", re.M)
+
+
+def test_a_native_on_a_struct_of_48_bytes_set_before_run(session):
+    """gdb says "Hardware watchpoint" and single-steps the program later."""
+    with session("struct_48") as gdb:
+        assert gdb.cmd("watch big") == "Hardware watchpoint 1: big\n"
+        gdb.run_to("main")
+        assert gdb.list()[1]["state"] == "software"
+        stops = gdb.run_out()
+        assert len(stops) == 2  # gdb's behaviour otherwise
+        assert "Watchpoint 1: big" in stops[0]
+        assert WARNING.findall(gdb.transcript) == ["1"]
+
+
+def test_a_native_that_is_software_from_the_start(session):
+    """gdb itself says `Watchpoint`, not `Hardware watchpoint`: shown in the list."""
+    with session("struct_48") as gdb:
+        gdb.run_to("main")
+        assert "Watchpoint 2: big\n" in gdb.cmd("watch big")
+        assert gdb.list()[2]["state"] == "software"
+        assert "software" in gdb.cmd("kwatch list")
+        assert len(gdb.run_out()) == 2
+        assert len(WARNING.findall(gdb.transcript)) <= 1
+
+
+def test_a_software_watchpoint_beside_a_hardware_one(session):
+    """While gdb single-steps for one, the traps of the other are seen all the same."""
+    with session("struct_48") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch big.m[5]")
+        gdb.cmd("watch big")
+        stops = gdb.run_out()
+        assert len(stops) == 2
+        traps = [t for t in gdb.stops() if any(h["number"] == 2 for h in t["hits"])]
+        assert len(traps) == 1
+        assert [h["new"] for t in traps for h in t["hits"] if h["number"] == 2] == ["6"]
+
+
+def test_can_use_hw_watchpoints_0(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set can-use-hw-watchpoints 0")
+        answer = gdb.cmd("kwatch s.a")
+        assert "can-use-hw-watchpoints" in answer
+        assert not re.match(r"(Hardware w|W)atchpoint \d", answer)
+        assert gdb.cmd("info watchpoints") == "No watchpoints.\n"
+        gdb.cmd("set can-use-hw-watchpoints 1")
+        assert gdb.cmd("kwatch s.a") == "Hardware watchpoint 2: s.a\n"
+        assert len(gdb.run_out()) == 2
+
+
+def test_can_use_hw_watchpoints_0_for_a_native(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set can-use-hw-watchpoints 0")
+        out = gdb.cmd("watch s.a")
+        assert "Watchpoint 2: s.a\n" in out
+        assert gdb.list()[2]["state"] == "software"
+        said = gdb.cmd("kwatch doctor") + out
+        assert "can-use-hw-watchpoints" in said
+        assert len(gdb.run_out()) == 2
+
+
+def test_can_use_hw_watchpoints_0_set_by_another_script_later(session):
+    """A kwatch is there already; the setting takes the hardware away at the next re-setting."""
+    with session("simultaneous") as gdb:
+        gdb.cmd("kwatch s.a")
+        gdb.python('import gdb\ngdb.execute("set can-use-hw-watchpoints 0")')
+        gdb.run_to("main")
+        entry = gdb.list()[1]
+        said = gdb.transcript
+        stops = gdb.run_out()
+        if entry["state"] == "software" or "Hardware" not in "".join(stops):
+            assert "can-use-hw-watchpoints" in said
+        assert len(stops) == 2
