@@ -1,6 +1,6 @@
 """The one file that .gdbinit sources: builds the objects and connects them to gdb.
 
-    source /path/to/gdb_kwatch/gdbinit.py
+source /path/to/gdb_kwatch/gdbinit.py
 """
 
 import os

@@ -111,7 +111,6 @@ def parts_of(expression: str) -> list[str]:
     return []
 
 
-
 def _start_of_index(tokens: list[str]) -> int:
     """The index of the ``[`` that the last ``]`` closes; 0 if there is none."""
     depth = 0
@@ -132,7 +131,7 @@ def has_side_effects(expression: str) -> bool:
     for i, token in enumerate(tokens):
         if token == "=" or (token in "+-" and tokens[i + 1 : i + 2] == [token]):
             return True
-        called = i + 1 < len(tokens) and tokens[i + 1] == "("
+        called = tokens[i + 1 : i + 2] == ["("] and tokens[i + 2 : i + 4] != ["*", ")"]
         if called and re.match(r"[A-Za-z_]", token) and token != "sizeof":
             return True
     return False

@@ -1,6 +1,9 @@
 """What differs between gdbs, and small questions that only gdb can answer.
 
-Each workaround names the version where it was seen.
+Each workaround names the version where it was seen.  Beware of gdb.execute: at its end it runs the
+commands of the breakpoint at which the program stands (`bpstat_do_actions`), so between gdb's
+decision to stop and the end of the stop event it must not be called: commands that ``continue``
+would resume the program in the middle of it all.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ def interpreter_is_mi() -> bool:
 def location_addresses(bp: gdb.Breakpoint) -> list[int]:
     """The addresses of a breakpoint's locations, in gdb's order; [] where it has none.
 
-    ``gdb.BreakpointLocation`` is new in gdb 13; before, ``maint info breakpoints`` tells.
+    ``gdb.BreakpointLocation`` is new in gdb 13; before, ``maint info breakpoints`` tells (not to
+    be asked while gdb is about to stop: see `symbolic`).
     """
     if hasattr(bp, "locations"):
         found = [loc.address for loc in bp.locations]
@@ -69,6 +73,12 @@ def code_address(bp: gdb.Breakpoint) -> int | None:
     return int(match.group(), 16) if match else None
 
 
+def is_enabled_once(bp: gdb.Breakpoint) -> bool:
+    """Whether it is to be disabled at its next stop (``enable once``), which Python is not told."""
+    text = gdb.execute(f"info breakpoints {bp.number}", to_string=True)
+    return re.search(rf"^{bp.number}\s.*\bdis\s+[yn]\b", text, re.M) is not None
+
+
 def hardware_allowed() -> bool:
     """``can-use-hw-watchpoints``; another script may have set it to 0."""
     return bool(gdb.parameter("can-use-hw-watchpoints"))
@@ -91,11 +101,26 @@ _C_INTEGERS = {
 }
 
 
+def symbolic(address: int) -> str:
+    """``both+12``, as gdb prints inside ``<>``; "" outside of any symbol.
+
+    By printing a pointer: gdb.execute would run the commands of the breakpoint that was hit, if
+    called between the decision to stop and the stop (`bpstat_do_actions`).
+    """
+    pointer = gdb.Value(address).cast(integer_type(8).pointer())
+    match = re.search(r"<(.*)>$", pointer.format_string(symbols=True))
+    return match.group(1) if match else ""
+
+
 def integer_type(size: int) -> gdb.Type:
     """The unsigned integer of 1, 2, 4 or 8 bytes, of the current architecture.
 
-    C's names do not parse while the language is Rust or Ada, so they are looked up in C.
+    ``Architecture.integer_type`` is new in gdb 12.  C's names do not parse while the language is
+    Rust or Ada, so they are looked up in C.
     """
+    architecture = gdb.selected_inferior().architecture()
+    if hasattr(architecture, "integer_type"):
+        return architecture.integer_type(8 * size, False)
     try:
         return gdb.lookup_type(_C_INTEGERS[size])
     except gdb.error:
@@ -125,12 +150,7 @@ def architecture() -> str:
         return str(gdb.selected_frame().architecture().name())
     except gdb.error:
         pass
-    inferior = gdb.selected_inferior()
-    if hasattr(inferior, "architecture"):  # gdb 11
-        return str(inferior.architecture().name())
-    text = gdb.execute("show architecture", to_string=True)
-    match = re.search(r'currently "?([\w:-]+)', text) or re.search(r'set to "([\w:-]+)"', text)
-    return match.group(1) if match and match.group(1) != "auto" else "i386:x86-64"
+    return str(gdb.selected_inferior().architecture().name())
 
 
 def target_name() -> str:

@@ -52,9 +52,17 @@ WORD = 8
 
 
 def printed(value: gdb.Value) -> str:
-    """``print VALUE`` without the history number."""
+    """As ``print`` and a watchpoint's report have it (`value_print`): a pointer or reference is
+    preceded by its type, but for ``char *``."""
     text: str = value.format_string()
-    return text
+    kind = value.type
+    if kind.code not in (gdb.TYPE_CODE_PTR, *_REFERENCES):
+        return text
+    if kind.code == gdb.TYPE_CODE_PTR and kind.target().name == "char":
+        return text
+    name = str(kind)
+    # In Rust, Ada or Fortran a type is not written so, and gdb puts none before the value.
+    return f"({name}) {text}" if re.search(r"\*|&$|&\)", name) and name[0] not in "*&" else text
 
 
 def frame_or_none() -> gdb.Frame | None:
@@ -143,6 +151,14 @@ def _address_of(value: gdb.Value) -> int | None:
     if address is None or value.type.strip_typedefs().code in _REFERENCES:
         return None
     return int(address) & (1 << 64) - 1
+
+
+def is_reference(expression: str) -> bool:
+    """Whether it names a C++ reference; False where it cannot be evaluated."""
+    try:
+        return gdb.parse_and_eval(expression).type.strip_typedefs().code in _REFERENCES
+    except (gdb.error, RecursionError):
+        return False
 
 
 def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:

@@ -23,7 +23,7 @@ from gdb_kwatch.core.instruction import (
     parse,
 )
 
-from .gdbfacts import symbol_at
+from .gdbfacts import symbolic
 
 # Bytes of code disassembled from a known boundary up to the address.
 CODE_LIMIT = 4096
@@ -38,7 +38,7 @@ KNOWN = "known"  # decoded from a boundary
 AGREED = "agreed"  # every start led to it
 GUESSED = "guessed"
 
-_SYMBOL = re.compile(r"(.+?)(?: \+ (\d+))? in section ")
+_SYMBOL = re.compile(r"(.+?)(?:\+(\d+))?$")
 
 
 class NotX86(Exception):
@@ -222,5 +222,5 @@ class MachineCode:
 
 def symbol_of(address: int) -> tuple[str, int] | None:
     """The linker symbol that holds `address`, and the offset in it."""
-    match = _SYMBOL.match(symbol_at(address) or "")
+    match = _SYMBOL.match(symbolic(address))
     return (match[1], int(match[2] or 0)) if match else None

@@ -39,6 +39,10 @@ from .gdbfacts import memory_lvalue
 tick = count(1).__next__
 
 
+# The order in which breakpoints were made, sentinels and others.
+next_made = count(1).__next__
+
+
 class Tick(gdb.Function):
     """Internal to kwatch: never the same value twice."""
 
@@ -94,6 +98,7 @@ class Sentinel(gdb.Breakpoint):
 
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
+        self.made = next_made()
         self.slot = Slot.take()
         self.piece = piece
         self._hold()
@@ -200,12 +205,6 @@ class Pool:
         place = self.sentinels.index(sentinel)
         sentinel.discard()
         self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece)
-
-    def renew_on(self, pieces: Iterable[Piece]) -> None:
-        """Renew the sentinels that stand on ``pieces``."""
-        wanted = set(pieces)
-        for sentinel in [s for s in self.sentinels if s.piece in wanted]:
-            self.renew(sentinel)
 
     def is_valid(self) -> bool:
         """False once gdb has taken the program space away, sentinels and all."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import gdb
 
+from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.records import Trap
 
 from . import gdbfacts
@@ -17,7 +18,7 @@ from .faults import guarded
 from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
-from .watches import EXPIRED, INSTALLED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
+from .watches import EXPIRED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
 
 
 class Reporter(Protocol):
@@ -34,9 +35,11 @@ class Session:
     def __init__(self, reporter: Reporter) -> None:
         self.registry = Registry()
         self.stop_hook = Hook("hook-stop", self.at_hook)
-        self.engine = Engine(self.registry, self.stop_hook.install)
+        self.engine = Engine(self.registry, self.stop_hook.install, self.at_change)
         self.reporter = reporter
         self.spent: list[Sentinel] = []
+        self._asked: list[Watch] = []
+        self._following = False
         self.hooked = False  # hook-stop ran for the stop that is being made
         self._hardware = gdbfacts.hardware_allowed()
 
@@ -44,7 +47,7 @@ class Session:
         """Define what the sentinels need, adopt what is there, and follow gdb's events."""
         define_functions()
         Sentinel.decide = self.engine.decide
-        for command in ("awatch", "rwatch"):
+        for command in ("watch", "awatch", "rwatch"):
             Hook(f"hookpost-{command}", guarded()(self.registry.serve)).install()
         self.registry.make_pool()
         events = gdb.events
@@ -64,9 +67,35 @@ class Session:
         self.registry.created(bp)
         watch = self.registry.watches.get(bp.number)
         if watch is not None:
-            self.stop_hook.install()
+            self._follow_memory()
             if watch.options is None:
-                self._warn_about(watch)
+                self.at_change(watch)
+
+    def _follow_memory(self) -> None:
+        """With the first watchpoint: what runs at each stop or write of the user's."""
+        self.stop_hook.install()
+        if not self._following:
+            self._following = True
+            gdb.events.memory_changed.connect(self.at_memory_changed)
+            gdb.events.inferior_call.connect(self.at_inferior_call)
+
+    @guarded()
+    def at_memory_changed(self, event: gdb.MemoryChangedEvent) -> None:
+        """The user wrote to memory."""
+        self.engine.catch_up(region=(int(event.address), int(event.length)))
+
+    @guarded()
+    def at_inferior_call(self, event: gdb.InferiorCallPostEvent) -> None:
+        """gdb takes its watchpoints out while it calls a function for the user."""
+        if isinstance(event, gdb.InferiorCallPostEvent):
+            self.engine.catch_up()
+
+    def at_change(self, watch: Watch) -> None:
+        """A watchpoint is new, or was enabled or disabled."""
+        text = self.too_many(watch)
+        if text:
+            self.reporter.warn(text)
+        self._warn_about(watch)
 
     @guarded()
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
@@ -128,32 +157,39 @@ class Session:
             self.spent.append(stop.speaker)
             if stop.speaker.is_valid():
                 stop.speaker.delete()
-        untrapped = self.engine.untrapped(stop) if gdb.selected_thread() is not None else None
+        if gdb.selected_thread() is not None:
+            self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
+        untrapped = self.engine.untrapped()
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
-        self._leaving = [w for w in stop.askers if w.temporary]
-
-    _leaving: list[Watch] = []
+        self._asked = list(stop.askers)
 
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
         if not self.hooked and self.registry.watches:
-            self.stop_hook.install()
-            self.at_hook()
+            self.at_hook()  # the user has defined hook-stop anew; better late than never
         self.hooked = False
         for pool in self.registry.pools.values():
             for sentinel in self.spent:
                 pool.renew(sentinel)
         self.spent.clear()
-        for watch in self._leaving:
-            if watch.bp.is_valid():
-                watch.bp.delete()
-        self._leaving = []
+        asked, self._asked = self._asked, []
+        for watch in asked:
+            self._dispose(watch)
         if self.registry.watches:
             self.tidy()
         self.registry.serve()
+
+    def _dispose(self, watch: Watch) -> None:
+        """What gdb would have done at a stop by a watchpoint that it missed."""
+        if not watch.bp.is_valid():
+            return
+        if watch.temporary:
+            watch.bp.delete()
+        elif watch.once:
+            watch.bp.enabled = False
 
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
@@ -168,12 +204,10 @@ class Session:
 
     def _warn_about(self, watch: Watch) -> None:
         """One line, once for each reason, where a watchpoint is not what it seems."""
-        text = ""
-        if watch.state == SOFTWARE and watch.was_hardware:
-            text = self.why_software(watch)
-        elif watch.state == INSTALLED and watch.options is None:
-            text = self.too_many(watch)
-        if text and text not in watch.warned:
+        if watch.state != SOFTWARE or not watch.was_hardware:
+            return
+        text = self.why_software(watch)
+        if text not in watch.warned:
             watch.warned.add(text)
             self.reporter.warn(text)
 
@@ -191,4 +225,14 @@ class Session:
         )
 
     def too_many(self, watch: Watch) -> str:
-        return ""
+        """Where gdb will fail at resume for want of slots: what is needed and who holds them."""
+        others = self.registry.pieces_in_use(without=watch)
+        new = watch.pieces - others
+        free = max(SLOTS - len(others), 0)
+        if len(new) <= free:
+            return ""
+        what = "hardware breakpoint" if watch.access == "execute" else "watchpoint"
+        return (
+            f"{what} {watch.number} needs {len(watch.pieces)} of {SLOTS} hardware slots, {free} "
+            f"free; gdb will fail when it resumes the program.\n{self.registry.holders(others)}"
+        )

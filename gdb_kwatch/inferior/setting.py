@@ -9,18 +9,18 @@ import re
 
 import gdb
 
-from gdb_kwatch.core.debugreg import SLOTS, Piece
+from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
-from .lvalues import NotWatchable, resolve
+from .lvalues import NotWatchable, is_reference, resolve
 from .session import Session
 from .watches import Options, Watch, can_read_registers
 
 _COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
-_C_LIKE = ("c", "c++", "objective-c", "asm", "minimal", "opencl", "d")
+_C_LIKE = ("c", "c++", "objective-c", "asm", "minimal", "opencl")
 _INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 _USER_SPACE = 1 << 47
 _MAX_SIZE = SLOTS * 8
@@ -41,11 +41,13 @@ def set_watch(session: Session, request: Request) -> Watch:
             "evaluate it at each trap.  Watch the memory itself."
         )
     rw = ACCESS_RW[request.access]
+    if is_reference(expression):
+        # gdb would watch the pointer behind a C++ reference, which never changes.
+        expression, spec = f"*&{expression}", expression
     lvalue = _resolved(expression, rw, location)
     live = bool(gdb.selected_inferior().pid)
     _check_regions(request, lvalue.regions)
-    if live:
-        _check_slots(session, request, lvalue.regions)
+    _check_slots(session, request, lvalue.regions)
     if location:
         spec = f"-location {request.expression}"
         if lvalue.address is not None and gdbfacts.symbol_at(lvalue.address):
@@ -61,7 +63,6 @@ def set_watch(session: Session, request: Request) -> Watch:
             "single-step the program; it was not set."
         )
     session.registry.serve()
-    session.registry.put_last(watch)
     return watch
 
 
@@ -93,7 +94,8 @@ def _sized(address: str, size: str) -> str:
     count = _number(size, "-size")
     if not 1 <= count <= _MAX_SIZE:
         raise gdb.GdbError(
-            f"-size {size}: kwatch watches 1 to {_MAX_SIZE} bytes ({SLOTS} slots of 8), not {count}."
+            f"-size {size}: kwatch watches 1 to {_MAX_SIZE} bytes ({SLOTS} slots of 8), "
+            f"not {count}."
         )
     where = _number(address, "the address") & (1 << 64) - 1
     language = str(gdb.parameter("language"))
@@ -102,13 +104,17 @@ def _sized(address: str, size: str) -> str:
         match = re.search(r"currently ([\w+-]+)", text)
         language = match.group(1) if match else "c"
     if language not in _C_LIKE:
-        return f"$_kwatch_memory({where}, {count})"
+        return f"$_memory({where}, {count})"
     if count in _INTEGERS:
         return f"*({_INTEGERS[count]} *) {where:#x}"
     return f"*(unsigned char (*)[{count}]) {where:#x}"
 
 
 def _number(text: str, what: str) -> int:
+    try:
+        return int(text, 0)  # in no language: Modula-2 takes no 0x, and no 48 bits either
+    except ValueError:
+        pass
     try:
         return int(gdb.parse_and_eval(text))
     except (gdb.error, OverflowError, ValueError) as error:
@@ -163,29 +169,11 @@ def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]
         )
     raise gdb.GdbError(
         f"No hardware slot free for kwatch {request.expression}: {needs}, {max(free, 0)} free.\n"
-        + holders(session, used)
+        + session.registry.holders(used)
     )
 
 
-def holders(session: Session, used: set[Piece]) -> str:
-    """Who holds the slots, and what would free one."""
-    lines = ["Held by:"]
-    numbers = []
-    for watch in session.registry.here():
-        if watch.pieces & used:
-            count = len(watch.pieces)
-            slots = "1 slot" if count == 1 else f"{count} slots"
-            lines.append(f"  {watch.mention}  ({slots})")
-            numbers.append(watch.number)
-    if numbers:
-        first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
-        lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
-    return "\n".join(lines)
-
-
-def _make(
-    session: Session, request: Request, expression: str, location: bool, spec: str
-) -> Watch:
+def _make(session: Session, request: Request, expression: str, location: bool, spec: str) -> Watch:
     """gdb's own ``watch``, and what the registry made of it."""
     line = [_COMMANDS[request.access], "-location" if location else "", expression]
     if request.condition is not None:

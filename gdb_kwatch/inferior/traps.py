@@ -16,7 +16,8 @@ rounds of evaluation already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import gdb
@@ -24,10 +25,10 @@ import gdb
 from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK
 from gdb_kwatch.core.records import (
     BY_VALUE,
+    TOUCHES,
     UNTRAPPED,
     History,
     Hit,
-    TOUCHES,
     Quiet,
     Region,
     Trap,
@@ -78,11 +79,17 @@ class Stop:
 class Engine:
     """Handles traps and stops.  One for a session."""
 
-    def __init__(self, registry: Registry, prepare: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        prepare: Callable[[], None],
+        changed: Callable[[Watch], None],
+    ) -> None:
         """``prepare`` is called before a sentinel asks for a stop: hook-stop must be there to
-        speak for it."""
+        speak for it.  ``changed`` hears of watchpoints that were enabled or disabled."""
         self.registry = registry
         self.prepare = prepare
+        self.changed = changed
         self.history = History()
         self.mi = gdbfacts.interpreter_is_mi()
         # The trap in hand: whose it is, what was touched, and the stop it may come to.
@@ -93,6 +100,8 @@ class Engine:
         self._asked = 0
         # DR6 as the CPU left it and the PC, of traps that were marked as handled.
         self.status: dict[int, tuple[int, int]] = {}
+        self._untold: list[Hit] = []
+        self._changing = False
 
     # At a trap.
 
@@ -182,7 +191,8 @@ class Engine:
             return False
         if bp.ignore_count > 0:
             # Setting .ignore_count prints; the command's words can be caught.
-            gdb.execute(f"ignore {bp.number} {bp.ignore_count - 1}", to_string=True)
+            with self.own_change():
+                gdb.execute(f"ignore {bp.number} {bp.ignore_count - 1}", to_string=True)
             watch.ignore_count = bp.ignore_count
             return False
         return True
@@ -210,7 +220,17 @@ class Engine:
         its own change would be lost before gdb looks.
         """
         if watch.bp.enabled and watch.access != "execute":
-            watch.bp.enabled = True
+            with self.own_change():
+                watch.bp.enabled = True
+
+    @contextmanager
+    def own_change(self) -> Iterator[None]:
+        """While kwatch itself changes a breakpoint, breakpoint_modified says nothing new."""
+        before, self._changing = self._changing, True
+        try:
+            yield
+        finally:
+            self._changing = before
 
     def _follow(self, quiet: Quiet) -> None:
         """A pointer on the way to a watched place changed: watch where it points now, as gdb
@@ -241,15 +261,15 @@ class Engine:
     def modified(self, bp: gdb.Breakpoint) -> None:
         """breakpoint_modified: a hit that stops, or a change by the user."""
         watch = self.registry.watches.get(bp.number)
-        if watch is None or isinstance(bp, Sentinel):
+        if watch is None or self._changing:
             return
         hits, ignored = bp.hit_count, bp.ignore_count
         counted, spent = hits > watch.gdb_hits, ignored < watch.ignore_count
         watch.gdb_hits, watch.ignore_count = hits, ignored
         if counted and not spent:
             self._gdb_stops(watch)
-        elif not counted:
-            self.registry.switched(watch)
+        elif not counted and self.registry.switched(watch):
+            self.changed(watch)
 
     def _gdb_stops(self, watch: Watch) -> None:
         """gdb has judged ``watch`` and stops at it."""
@@ -279,7 +299,8 @@ class Engine:
         if not self._asked and stop is not None:
             stop.pending = stop.pending or speaks
         if watch.bp.silent != speaks:
-            watch.bp.silent = speaks
+            with self.own_change():
+                watch.bp.silent = speaks
 
     # At a stop, after the decision.
 
@@ -299,14 +320,18 @@ class Engine:
         self.history.replace(trap)
         return stop
 
-    def untrapped(self, stop: Stop) -> Trap | None:
-        """Watched bytes that changed with no trap: a system call, another mapping, another
-        process, the debugger.  Told once; gdb's old value is mended."""
+    def catch_up(self, handled: int = 0, region: tuple[int, int] | None = None) -> None:
+        """Take down what changed with no trap: a system call, another mapping, another process,
+        the debugger.  gdb's old value is mended.  It is told at the next stop.
+
+        ``handled``: the LWP whose trap was just judged.  ``region``: look only at what lies in
+        (address, length).
+        """
         inferior = gdb.selected_inferior()
-        found: list[Hit] = []
-        handled = stop.trap.lwp if stop.trap is not None else 0
         for watch in list(self.registry.here()):
             if not watch.armed or watch.lvalue is None or not self.registry.follows(watch):
+                continue
+            if region is not None and not _overlaps(watch, *region):
                 continue
             new, old = watch.lvalue.read(inferior), watch.last
             if old is None:
@@ -318,13 +343,12 @@ class Engine:
             watch.last = new
             watch.hits += 1
             self._mend(watch)
-            region = watch.regions[-1]
-            found.append(
+            self._untold.append(
                 Hit(
                     watch.number,
                     watch.expression,
                     (),
-                    *region[:2],
+                    *watch.regions[-1][:2],
                     watch.access,
                     changed=True,
                     stop=False,
@@ -332,11 +356,15 @@ class Engine:
                     raw=(watch.lvalue, old, new),
                 )
             )
-        if not found:
-            return None
+
+    def untrapped(self) -> Trap | None:
+        """What `catch_up` has found and nobody was told yet."""
+        found, self._untold = self._untold, []
         thread = gdb.selected_thread()
+        if not found or thread is None:
+            return None
         number = self.history.next_number()
-        place = (inferior.num, thread.num, thread.ptid[1], 0, 0)
+        place = (gdb.selected_inferior().num, thread.num, thread.ptid[1], 0, 0)
         trap = Trap(number, *place, hits=found, origin=UNTRAPPED)
         self.history.add(trap)
         return trap
@@ -354,6 +382,12 @@ class Engine:
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
                 return True
         return False
+
+
+def _overlaps(watch: Watch, address: int, length: int) -> bool:
+    return any(
+        r.address < address + length and address < r.address + r.length for r in watch.regions
+    )
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

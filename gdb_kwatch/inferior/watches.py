@@ -21,7 +21,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
 from .lvalues import Lvalue, NotWatchable, Reading, frame_or_none, in_frame, resolve
-from .sentinels import Pool, Sentinel
+from .sentinels import Pool, Sentinel, next_made
 
 _KINDS = {
     gdb.BP_WATCHPOINT: ("watch", "write"),
@@ -62,6 +62,7 @@ class Watch:
     def __init__(self, bp: gdb.Breakpoint, options: Options | None) -> None:
         self.bp = bp
         self.number: int = bp.number
+        self.made = next_made()
         self.options = options
         self.kind, self.access = _KINDS[bp.type]
         if options is not None:
@@ -79,6 +80,7 @@ class Watch:
         self.state = PENDING
         self.reason = ""
         self.enabled: bool = bp.enabled
+        self.once = False  # ``enable once``
         self.gdb_hits: int = bp.hit_count
         self.ignore_count: int = bp.ignore_count
         self.warned: set[str] = set()
@@ -159,10 +161,7 @@ class Plan:
             for touch in touches
         )
 
-
-    def read(
-        self, inferior: gdb.Inferior, lwp: int
-    ) -> tuple[Sequence[Reading], Sequence[Reading]]:
+    def read(self, inferior: gdb.Inferior, lwp: int) -> tuple[Sequence[Reading], Sequence[Reading]]:
         """Count a hit of each, and read its value: before, and now."""
         olds, news = [], []
         for touch, word in zip(self.touches, self.words):
@@ -210,17 +209,19 @@ class Registry:
         if self.watches.pop(bp.number, None) is not None:
             self.aim()
 
-    def switched(self, watch: Watch) -> None:
-        """The user, or gdb, enabled or disabled it, or gave it another condition."""
+    def switched(self, watch: Watch) -> bool:
+        """The user, or gdb, changed something; True if it was enabled or disabled."""
         bp = watch.bp
+        watch.once = gdbfacts.is_enabled_once(bp)
         if bp.condition != watch.condition:
             watch.condition = bp.condition
             watch.condition_function = local_context(bp.condition)
         if bp.enabled == watch.enabled:
-            return
+            return False
         watch.enabled = bp.enabled
         self.resolve(watch)
         self.aim()
+        return True
 
     # What each one watches.
 
@@ -250,6 +251,7 @@ class Registry:
         if watch.is_location and watch.lvalue is not None:
             self._read(watch)
             return
+        first = watch.lvalue is None
         try:
             with in_frame(watch.frame):
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
@@ -257,24 +259,31 @@ class Registry:
             watch.state, watch.reason = PENDING, str(error)
             watch.watch_regions(())
             return
-        self._check_against_gdb(watch)
+        if first or gdbfacts.VERSION >= (13, 0):
+            self._check_against_gdb(watch)
+        else:
+            watch.watch_regions(watch.lvalue.regions)
         self._read(watch)
 
     def _without_process(self, watch: Watch) -> None:
+        """Where it would be by the file alone: how many slots it needs is known already, and an
+        address fixed by -location stays, though the program may be loaded elsewhere."""
         watch.state = PENDING
         watch.watch_regions(())
         watch.last = None
-        if watch.is_location and watch.lvalue is None:
-            # The address that gdb keeps from now on, though the program may be loaded elsewhere.
+        if not watch.is_location or watch.lvalue is None:
             try:
-                watch.lvalue = resolve(watch.watched, watch.rw, location=True)
-            except (gdb.error, NotWatchable):
+                watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
+            except (gdb.error, NotWatchable) as error:
+                watch.reason = str(error)
                 return
+        watch.watch_regions(watch.lvalue.regions)
 
     def started(self, watch: Watch) -> bool:
         """A new process (or the first): is an address fixed by -location still the right one?
         False where it is not, or nobody can tell any more."""
         watch.pid = gdb.selected_inferior().pid
+        watch.gdb_hits = watch.bp.hit_count  # `run` has set it to 0
         if not watch.is_location or watch.lvalue is None:
             return True
         try:
@@ -285,8 +294,7 @@ class Registry:
 
     def left(self, watch: Watch) -> None:
         """Its process has ended."""
-        watch.state = PENDING
-        watch.watch_regions(())
+        watch.state = PENDING if watch.enabled else DISABLED
         watch.last = None
         self.plans.clear()
 
@@ -361,12 +369,28 @@ class Registry:
         """What the slots of the current inferior are wanted for."""
         return {p for w in self.here() if w is not without for p in w.pieces}
 
+    def holders(self, pieces: set[Piece]) -> str:
+        """Who holds the slots for ``pieces``, and what would free one."""
+        lines = ["Held by:"]
+        numbers = []
+        for watch in self.here():
+            if watch.pieces & pieces:
+                count = len(watch.pieces)
+                lines.append(f"  {watch.mention}  ({count} slot{'s' if count > 1 else ''})")
+                numbers.append(watch.number)
+        if numbers:
+            first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
+            lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
+        return "\n".join(lines)
+
     def pool(self) -> Pool | None:
         return self.pools.get(gdb.current_progspace())
 
     def make_pool(self) -> None:
         """A pool for the current program space.  Not in a breakpoint event, not in `stop`."""
-        for space in [s for s, pool in self.pools.items() if not (s.is_valid() and pool.is_valid())]:
+        for space in [
+            s for s, pool in self.pools.items() if not (s.is_valid() and pool.is_valid())
+        ]:
             self.pools.pop(space).discard()
         space = gdb.current_progspace()
         if space not in self.pools:
@@ -388,25 +412,23 @@ class Registry:
         pool.aim(wanted)
 
     def serve(self) -> None:
-        """Make the sentinel that `aim` found missing, or drop an idle one.  Not in a breakpoint
-        event, not in `stop`."""
+        """Make the sentinels that `aim` found missing, and have each come after the watchpoints
+        on its piece: gdb checks its breakpoints in the order in which they were made.  Not in a
+        breakpoint event, not in `stop`."""
         pool = self.pool()
-        if pool is not None:
-            pool.serve()
+        if pool is None:
+            return
+        pool.serve()
+        for sentinel in list(pool.sentinels):
+            if sentinel.piece is not None and any(
+                watch.made > sentinel.made and sentinel.piece in watch.pieces
+                for watch in self.here()
+            ):
+                pool.renew(sentinel)
 
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
         return self.adopting or watch.options is not None
-
-    def put_last(self, watch: Watch) -> None:
-        """Make the sentinels of ``watch`` anew, so that gdb checks the watchpoint before them.
-
-        gdb goes through its breakpoints in the order in which they were made.  Only outside of
-        handlers and `stop`.
-        """
-        pool = self.pool()
-        if pool is not None:
-            pool.renew_on(watch.pieces)
 
 
 def local_context(condition: str | None) -> gdb.Symbol | None:

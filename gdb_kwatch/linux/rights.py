@@ -58,7 +58,9 @@ def ptrace_fact() -> Fact:
         f"kernel.yama.ptrace_scope is {scope} ({_SCOPES.get(scope, 'unknown')})",
         False,
         "to attach to running programs: sysctl kernel.yama.ptrace_scope=0, or run gdb as root; "
-        "'run' works as it is" if scope < 3 else "set kernel.yama.ptrace_scope and reboot",
+        "'run' works as it is"
+        if scope < 3
+        else "set kernel.yama.ptrace_scope and reboot",
         needed=scope >= 3,
     )
 
@@ -67,9 +69,7 @@ def perf_fact() -> Fact:
     """perf_event_open(2): what it takes to see hits inside system calls."""
     level = _number("/proc/sys/kernel/perf_event_paranoid")
     if level is None:
-        return Fact(
-            "perf events", "not in this kernel", False, "CONFIG_PERF_EVENTS", needed=False
-        )
+        return Fact("perf events", "not in this kernel", False, "CONFIG_PERF_EVENTS", needed=False)
     if capable(CAP_PERFMON) or capable(CAP_SYS_ADMIN):
         return Fact("perf events", f"allowed (kernel.perf_event_paranoid is {level})")
     if level <= 1:

@@ -21,26 +21,26 @@ from .views import Views, write_out
 
 class Kwatch(gdb.Command):
     """Set a hardware watchpoint, and miss none of its hits.
-Usage: kwatch [-w|-a|-r] [-l|-location] [-every] [-t] [-size N] EXPRESSION [thread ID] [if COND]
+    Usage: kwatch [-w|-a|-r] [-l|-location] [-every] [-t] [-size N] EXPRESSION [thread ID] [if COND]
 
-A kwatch stops execution of your program whenever the value of EXPRESSION
-changes, as gdb's "watch" does.  When one instruction hits several watchpoints,
-all of them are reported, gdb's own included, where gdb reports one.
+    A kwatch stops execution of your program whenever the value of EXPRESSION
+    changes, as gdb's "watch" does.  When one instruction hits several watchpoints,
+    all of them are reported, gdb's own included, where gdb reports one.
 
-Options:
-  -w            Stop when the value changes; the default.
-  -a            Stop at every read or write of it ("awatch").
-  -r            Stop at every read of it ("rwatch").
-  -every        Stop at every write, also of the same value.
-  -l, -location Watch the memory that EXPRESSION names now.
-  -size N       EXPRESSION is an address; watch the N bytes there.
-  -t            Delete it at its first stop.
-  --            End of options and of subcommands: "kwatch -- list" watches `list'.
+    Options:
+      -w            Stop when the value changes; the default.
+      -a            Stop at every read or write of it ("awatch").
+      -r            Stop at every read of it ("rwatch").
+      -every        Stop at every write, also of the same value.
+      -l, -location Watch the memory that EXPRESSION names now.
+      -size N       EXPRESSION is an address; watch the N bytes there.
+      -t            Delete it at its first stop.
+      --            End of options and of subcommands: "kwatch -- list" watches `list'.
 
-A kwatch is a gdb breakpoint: "delete", "disable", "enable", "condition", "ignore",
-"commands" and "info watchpoints" work on it by its number.  It takes one of the
-four debug registers for each aligned piece of 1, 2, 4 or 8 bytes; where none is
-free, it is refused at once, and you are told who holds them."""
+    A kwatch is a gdb breakpoint: "delete", "disable", "enable", "condition", "ignore",
+    "commands" and "info watchpoints" work on it by its number.  It takes one of the
+    four debug registers for each aligned piece of 1, 2, 4 or 8 bytes; where none is
+    free, it is refused at once, and you are told who holds them."""
 
     def __init__(self, session: Session) -> None:
         super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
@@ -106,12 +106,12 @@ class Subcommand(gdb.Command):
 
 class List(Subcommand):
     """Show the owners of debug registers: kwatches, and gdb's own.
-Usage: kwatch list [-json [FILE]]
+    Usage: kwatch list [-json [FILE]]
 
-For each: its number and kind, its state, the slots it stands in and on how many of
-the threads ("armed n/m"), what it watches, and how often that was touched.  The count
-of hits is kwatch's own; gdb cannot raise its own for a hit that it missed.
-"info kwatch" is the same."""
+    For each: its number and kind, its state, the slots it stands in and on how many of
+    the threads ("armed n/m"), what it watches, and how often that was touched.  The count
+    of hits is kwatch's own; gdb cannot raise its own for a hit that it missed.
+    "info kwatch" is the same."""
 
     word = "list"
 
@@ -125,10 +125,10 @@ of hits is kwatch's own; gdb cannot raise its own for a hit that it missed.
 
 class Slots(Subcommand):
     """Show the debug registers of the selected thread as the CPU has them.
-Usage: kwatch slots [-json [FILE]]
+    Usage: kwatch slots [-json [FILE]]
 
-DR0 to DR3 with their owners, DR6 and DR7.  Threads whose slots differ are named.
-With -json, one object for each thread."""
+    DR0 to DR3 with their owners, DR6 and DR7.  Threads whose slots differ are named.
+    With -json, one object for each thread."""
 
     word = "slots"
 
@@ -142,10 +142,10 @@ With -json, one object for each thread."""
 
 class Hits(Subcommand):
     """Show the traps of this session and the watchpoints that each one hit.
-Usage: kwatch hits [-n COUNT] [-json] [FILE]
+    Usage: kwatch hits [-n COUNT] [-json] [FILE]
 
-The oldest comes first; -n shows the last COUNT traps only.  "set kwatch history"
-says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
+    The oldest comes first; -n shows the last COUNT traps only.  "set kwatch history"
+    says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
 
     word = "hits"
     options = ("-n", "-json")
@@ -175,10 +175,10 @@ says how many are kept.  With -json, or a FILE, the traps are written as JSON.""
 
 class Verify(Subcommand):
     """Show that watchpoints really stand in the registers, so that no hits is evidence.
-Usage: kwatch verify [NUMBER]...
+    Usage: kwatch verify [NUMBER]...
 
-For each watchpoint, on how many of the threads it is in the debug registers; then a
-canary: a throwaway process makes one known store under a debug register and must trap."""
+    For each watchpoint, on how many of the threads it is in the debug registers; then a
+    canary: a throwaway process makes one known store under a debug register and must trap."""
 
     word = "verify"
     options = ()
@@ -195,9 +195,9 @@ canary: a throwaway process makes one known store under a debug register and mus
 
 class Doctor(Subcommand):
     """Check what kwatch needs: gdb, the system, the program; and say what to mend.
-Usage: kwatch doctor [-traceback]
+    Usage: kwatch doctor [-traceback]
 
-With -traceback, the Python traceback of the last internal fault."""
+    With -traceback, the Python traceback of the last internal fault."""
 
     word = "doctor"
     options = ("-traceback",)
@@ -215,9 +215,9 @@ With -traceback, the Python traceback of the last internal fault."""
 
 class Save(Subcommand):
     """Save the kwatches, with their options, as a script for "source".
-Usage: kwatch save FILE
+    Usage: kwatch save FILE
 
-gdb's own "save breakpoints" keeps them too, as plain watchpoints."""
+    gdb's own "save breakpoints" keeps them too, as plain watchpoints."""
 
     word = "save"
     options = ()
@@ -244,9 +244,9 @@ gdb's own "save breakpoints" keeps them too, as plain watchpoints."""
 
 class InfoKwatch(gdb.Command):
     """Show the owners of debug registers: kwatches, and gdb's own.
-Usage: info kwatch [-json [FILE]]
+    Usage: info kwatch [-json [FILE]]
 
-The same as "kwatch list"."""
+    The same as "kwatch list"."""
 
     def __init__(self) -> None:
         super().__init__("info kwatch", gdb.COMMAND_STATUS, gdb.COMPLETE_NONE)
@@ -275,7 +275,7 @@ class Beginning(gdb.Command):
             self.kwatch.set(joined(self.word, argument))
 
 
-_GOES_ON = "[+*/%<>=!&|^?,"
+_GOES_ON = "[+%<>=!|^?,"
 
 
 def joined(word: str, argument: str) -> str:

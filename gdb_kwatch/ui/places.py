@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gdb_kwatch.core.records import USER, Region, Trap
-from gdb_kwatch.inferior.access import find_access
+from gdb_kwatch.core.records import ACCESS_RW, USER, Region, Trap
 
 
 @dataclass(frozen=True)
 class Place:
-    """The access itself where it can be told (``certain``), else the place after it."""
+    """The access itself; where it is not ``certain``, the likeliest (or none), and ``reason``."""
 
     pc: int
     address: int | None = None
@@ -51,7 +50,11 @@ def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
         return NOWHERE
     if isinstance(trap.place, Place):
         return trap.place
-    access = find_access(trap.pc, regions)
+    from gdb_kwatch.inferior.access import find_access  # on first use: it takes time to load
+
+    live = bool(regions)
+    hit = [Region(h.address, h.size, ACCESS_RW[h.access]) for h in trap.hits]
+    access = find_access(trap.pc, regions or hit, live)
     return Place(
         trap.pc,
         access.address,

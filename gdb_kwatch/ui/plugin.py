@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gdb_kwatch.inferior.session import Session
 
-from . import commands, parameters
+from . import commands, functions, parameters
 from .report import Report
 
 session: Session | None = None
@@ -19,6 +19,7 @@ def load() -> None:
     made = Session(report)
     report.engine = made.engine
     made.connect()
+    functions.define()
     commands.define(made)
     parameters.define(made)
     session = made

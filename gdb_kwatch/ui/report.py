@@ -75,11 +75,11 @@ class Report:
     def _is_wanted(self, stop: Stop, trap: Trap) -> bool:
         """A kwatch always shows its block; for natives it is added where gdb missed one that
         changed, or would not have stopped."""
-        if any(watch.options is not None for watch in stop.stopping):
+        if stop.speaker is not None:
             return True
-        return bool(stop.askers) or any(
-            hit.changed and not hit.blamed for hit in trap.hits
-        )
+        if self.engine.mi and any(watch.options is not None for watch in stop.stopping):
+            return True
+        return bool(stop.askers) or any(hit.changed and not hit.blamed for hit in trap.hits)
 
     def _block(self, head: str, hits: Sequence[Hit]) -> str:
         rows = [self._row(hit) for hit in hits]
@@ -117,7 +117,8 @@ class Report:
             symbol = f" <{place.symbol}>" if place.symbol else ""
             lines.append(f"{address}{symbol}:\t{style.assembly(place.instruction)}")
         if not place.certain:
-            lines.append(f"(the accessing instruction cannot be told: {place.reason})")
+            what = "this is the likely one" if place.address is not None else "cannot be told"
+            lines.append(f"(the accessing instruction: {what}: {place.reason})")
         return "".join(line + "\n" for line in lines)
 
 
@@ -127,7 +128,10 @@ def _thread_prefix() -> str:
     thread = gdb.selected_thread()
     if thread is None:
         return ""
-    if getattr(thread, "global_num", thread.num) <= 1 and len(gdb.selected_inferior().threads()) < 2:
+    if (
+        getattr(thread, "global_num", thread.num) <= 1
+        and len(gdb.selected_inferior().threads()) < 2
+    ):
         return ""
     inferiors = gdb.inferiors()
     number = f"{thread.inferior.num}.{thread.num}" if len(inferiors) > 1 else str(thread.num)

@@ -18,6 +18,10 @@ from .places import place_of
 from .report import UNCHANGED, count_of, fill_in
 from .tables import table
 
+_LIST_HEADINGS = (
+    "Num", "Kind", "State", "Slots", "Armed", "Access", "Address", "Size", "Hits", "What",
+)  # fmt: skip
+
 PRIORITY_KWATCH = 16
 PRIORITY_NATIVE = 128
 
@@ -100,8 +104,7 @@ class Views:
                     what,
                 ]
             )
-        head = "Num Kind State Slots Armed Access Address Size Hits What".split()
-        return table(head, rows) + "\n"
+        return table(_LIST_HEADINGS, rows) + "\n"
 
     # kwatch slots
 
