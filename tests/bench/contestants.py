@@ -1,0 +1,120 @@
+"""Who runs against whom, and what shows that each has measured what it should.
+
+Each contestant is one way to do the same thing; `base` is the one it is compared with, round by
+round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from debuggers import BareLoop, Gdb, Lldb, WrongCount
+
+Facts = dict[str, Any]
+
+BARE = "bare ptrace loop, in C"
+WATCH = "gdb watch"
+WATCH_4 = "gdb watch, four slots in use"
+KWATCH = "kwatch"
+KWATCH_4 = "kwatch, four slots in use"
+ADOPTED = "gdb watch, adopted by kwatch"
+COMMANDS = "gdb watch, commands/silent/continue"
+LLDB = "LLDB"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of a table.
+
+    run:    takes a number of hits, measures, and gives the facts
+    kwatch: whether kwatch is loaded
+    counts: where its own count of the hits stands in the facts; None where it has none beside the
+            kernel's
+    writes: whether the program runs to its end
+    share:  how much of the hits are enough for it
+    """
+
+    name: str
+    base: str | None
+    run: Callable[[int], Facts] = field(repr=False)
+    kwatch: bool = False
+    counts: tuple[str, str] | None = None
+    writes: bool = True
+    share: float = 1.0
+
+    def measure(self, hits: int) -> float:
+        """Seconds a hit.  WrongCount where something else was measured."""
+        own = max(round(hits * self.share), 10)
+        facts = self.run(own)
+        check(self, facts, own)
+        return float(facts["seconds"]) / own
+
+
+def check(who: Contestant, facts: Facts, hits: int) -> None:
+    """A bench that measured nothing, or something else, must fail."""
+    if who.writes and facts["written"] != hits:
+        raise WrongCount(f"{who.name}: a is {facts['written']} at the end, not {hits}")
+    if facts["stops"] < hits:
+        raise WrongCount(f"{who.name}: the program stopped {facts['stops']} times, not {hits}")
+    if facts.get("software"):
+        raise WrongCount(f"{who.name}: gdb has single-stepped for a software watchpoint")
+    if who.kwatch != (facts.get("kwatch") is not None):
+        raise WrongCount(f"{who.name}: kwatch is {'not ' * who.kwatch}loaded")
+    if who.counts is not None:
+        table, row = who.counts
+        counted = (facts[table] or {}).get(row)
+        if counted != hits:
+            raise WrongCount(f"{who.name}: it has counted {counted} hits of {hits}")
+
+
+def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Iterator[Contestant]:
+    """The cost of a trap whose watchpoint has a condition that is false."""
+
+    def watching(*lines: str, plugin: str | None = None) -> Callable[[int], Facts]:
+        return lambda hits: gdb.ask(f"trap_cost({hits}, {list(lines)!r})", plugin)
+
+    def kwatches(plugin: str, mark: str = "") -> Iterator[Contestant]:
+        one, others = "kwatch a if a < 0", ("kwatch -l b", "kwatch -l c", "kwatch -l d")
+        for name, base, lines in (
+            (KWATCH, WATCH, [one]),
+            (KWATCH_4, WATCH_4, [one, *others]),
+            (ADOPTED, WATCH, ["watch a if a < 0"]),
+        ):
+            run = watching(*lines, plugin=plugin)
+            yield Contestant(name + mark, base, run, kwatch=True, counts=("kwatch", "a"))
+
+    yield Contestant(BARE, WATCH, BareLoop().ask)
+    yield Contestant(WATCH, None, watching("watch a if a < 0"))
+    others = ("watch -l b", "watch -l c", "watch -l d")
+    yield Contestant(WATCH_4, WATCH, watching("watch a if a < 0", *others))
+    yield from kwatches(plugin)
+    if beside is not None:
+        yield from kwatches(beside, " (beside)")
+    # Breakpoint 1 was the one at main.
+    commands = watching("watch a", "commands\nsilent\ncontinue\nend")
+    yield Contestant(COMMANDS, WATCH, commands, counts=("counts", "2"))
+    if lldb is not None:
+        # Twenty times as slow, and as steady.
+        yield Contestant(LLDB, WATCH, lambda hits: lldb.ask(f"trap_cost({hits})"), share=0.05)
+
+
+IDLE = {
+    "stop (continue to a breakpoint)": "stop_cost",
+    "step (stepi)": "step_cost",
+    "breakpoint with a false condition": "breakpoint_cost",
+}
+
+
+def idle(gdb: Gdb, plugin: str) -> Iterator[Contestant]:
+    """What kwatch costs where no watchpoint is set."""
+
+    def asking(function: str, plugin: str | None) -> Callable[[int], Facts]:
+        return lambda times: gdb.ask(f"{function}({times})", plugin)
+
+    for what, function in IDLE.items():
+        writes = function == "breakpoint_cost"  # the others do not run to the end
+        with_it = f"{what}, with kwatch"
+        yield Contestant(what, None, asking(function, None), writes=writes)
+        yield Contestant(with_it, what, asking(function, plugin), kwatch=True, writes=writes)

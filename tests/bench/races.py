@@ -1,0 +1,102 @@
+"""Runs the measurements: in rounds that are interleaved, A B C A B C, so that a machine that is
+slow for a while is slow for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import figures
+from contestants import KWATCH, WATCH, Contestant
+from debuggers import Gdb, WrongCount
+from figures import Spread
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contestant took for one hit (or stop, or step), in microseconds, and its ratio to
+    the contestant `base`; None for the base itself."""
+
+    name: str
+    base: str | None
+    cost: Spread
+    ratio: Spread | None
+
+
+def race(entries: Sequence[Contestant], hits: int, rounds: int, say: Progress) -> list[Row]:
+    """One paired run."""
+    times: dict[str, list[float]] = {entry.name: [] for entry in entries}
+    for number in range(1, rounds + 1):
+        for entry in entries:
+            say(f"round {number} of {rounds}: {entry.name}")
+            times[entry.name].append(entry.measure(hits) * 1e6)
+    return [
+        Row(
+            entry.name,
+            entry.base,
+            figures.spread(times[entry.name]),
+            figures.ratios(times[entry.name], times[entry.base]) if entry.base else None,
+        )
+        for entry in entries
+    ]
+
+
+@dataclass(frozen=True)
+class Load:
+    """How long gdb takes to start and end, in milliseconds: alone, with kwatch, and what kwatch
+    adds."""
+
+    alone: Spread
+    with_kwatch: Spread
+    added: Spread
+
+
+def load(gdb: Gdb, plugin: str, rounds: int, say: Progress) -> Load:
+    """Whole processes, the first of each not counted: it compiles, and fills the page cache."""
+    alone, with_kwatch = [], []
+    say(f"starting gdb {2 * rounds + 2} times")
+    if gdb.ask("about()", plugin)["kwatch"] is None:
+        raise WrongCount(f"{plugin} does not load kwatch")
+    for _ in range(rounds + 1):
+        alone.append(1000 * gdb.start_seconds())
+        with_kwatch.append(1000 * gdb.start_seconds(plugin))
+    alone, with_kwatch = alone[1:], with_kwatch[1:]
+    added = figures.differences(with_kwatch, alone)
+    return Load(figures.spread(alone), figures.spread(with_kwatch), added)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """gdb's resident kilobytes at two numbers of traps."""
+
+    name: str
+    traps: tuple[int, int]
+    resident: tuple[int, int]
+
+    @property
+    def bytes_a_trap(self) -> float:
+        low, high = zip(self.traps, self.resident)
+        return 1024 * figures.slope(low, high)
+
+
+def memory(gdb: Gdb, plugin: str, marks: tuple[int, int], say: Progress) -> list[Memory]:
+    """With the usual history and with one that keeps all; and gdb alone, which grows as well."""
+    condition = f"a if a == {marks[0]} || a == {marks[1]}"
+    runs = [
+        (WATCH, f"watch {condition}", [], None),
+        (f"{KWATCH}, history {marks[0]}", f"kwatch {condition}", [marks[0]], plugin),
+        (f"{KWATCH}, history {marks[1]}", f"kwatch {condition}", [marks[1]], plugin),
+    ]
+    # The first stop of all compiles what it imports, and that takes memory too.
+    gdb.ask("memory(1, ['kwatch a if a == 1'], [1])", plugin)
+    found = []
+    for name, command, limits, loaded in runs:
+        say(f"memory after {marks[1]} traps: {name}")
+        lines = [*(f"set kwatch history {limit}" for limit in limits), command]
+        facts = gdb.ask(f"memory({marks[1]}, {lines!r}, {list(marks)!r})", loaded)
+        if loaded and facts["kwatch"] != {"a": marks[1]}:
+            raise WrongCount(f"{name}: it has counted {facts['kwatch']} hits of {marks[1]}")
+        found.append(Memory(name, marks, tuple(facts["resident"])))
+    return found
