@@ -27,8 +27,7 @@ PARTS = ("traps", "idle", "load", "memory")
 NO_LLDB = "No LLDB with Python on PATH (KWATCH_LLDB names one): left out"
 QUICK = "The short form: that it works is shown, the figures mean little"
 MARKS = (10_000, 100_000)
-QUICK_QUICK = "The short form: that it works is shown, the figures mean little"
-MARKS = (200, 600)
+QUICK_MARKS = (200, 600)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
