@@ -119,7 +119,7 @@ class Gdb:
         self._child.delaybeforesend = None
         self.greeting = self._until_prompt(TIMEOUT)
 
-    # --- talking ---------------------------------------------------------------------------------
+    # --- talking ---
 
     def cmd(self, text: str, timeout: float | None = None) -> str:
         """One command (or several lines that gdb reads as one); what gdb answered."""
@@ -159,7 +159,7 @@ class Gdb:
             raise GdbFailure(f"{command} -json wrote nothing but said: {out}\n{self.transcript}")
         return json.loads(path.read_text())
 
-    # --- short names for what most tests do --------------------------------------------------------
+    # --- short names for what most tests do ---
 
     def hits(self) -> list[dict[str, Any]]:
         return self.json("kwatch hits")
@@ -202,7 +202,7 @@ class Gdb:
             stops.append(out)
         raise GdbFailure(f"the program did not end after {most} stops:\n{self.transcript}")
 
-    # --- ending ------------------------------------------------------------------------------------
+    # --- ending ---
 
     def close(self) -> None:
         """Ends this gdb and, with it, its inferior."""
@@ -228,7 +228,7 @@ class Gdb:
                 assert word not in self.transcript, f"{word!r} was shown:\n{self.transcript}"
         assert self.exit_code == 0, f"gdb ended with {self.exit_code}:\n{self.transcript}"
 
-    # --- inside ------------------------------------------------------------------------------------
+    # --- inside ---
 
     def _until_prompt(self, timeout: float) -> str:
         try:

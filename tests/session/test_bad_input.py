@@ -208,7 +208,9 @@ def test_a_remote_target(session):
 def aarch64_program(path: Path) -> Path:
     """An ELF header of an AArch64 program, nothing more."""
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    path.write_bytes(ident + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, 0, 0, 0, 0, 64, 56, 0, 64, 0, 0))
+    path.write_bytes(
+        ident + struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, 0, 0, 0, 0, 64, 56, 0, 64, 0, 0)
+    )
     return path
 
 
@@ -248,7 +250,7 @@ def test_while_the_program_runs(session):
         gdb.cmd("delete")
 
 
-# --- a fault of kwatch's own -----------------------------------------------------------------------
+# --- a fault of kwatch's own ---
 
 FAULT = """
 import types

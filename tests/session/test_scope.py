@@ -82,10 +82,15 @@ def test_a_librarys_global_then_unloaded(session, command):
         gdb.cmd("kwatch place")
         gdb.cont()  # checkpoint(2)
         gdb.cont()  # checkpoint(3): unloaded
+        if command == "watch":
+            # Left there, bare gdb 13.1 and 16.3 end with a segmentation fault when the program
+            # ends: breakpoint_re_set works with what was freed with the library.
+            gdb.cmd("delete 2")
         out = gdb.cont()
         assert re.search(r"atchpoint 3: place", out)
         assert gdb.value("after") == "3"
         assert gdb.run_out() == []
+        assert not [t for t in gdb.hits()[1:] for h in t["hits"] if h["number"] == 2]
 
 
 def test_deleted_and_set_again_in_every_order(session):

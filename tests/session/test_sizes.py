@@ -49,9 +49,10 @@ def test_a_struct_of_24_bytes(session):
     with session("struct_24") as gdb:
         gdb.run_to("main")
         assert gdb.cmd("kwatch t") == "Hardware watchpoint 2: t\n"
-        assert gdb.list()[2]["slots"] == [0, 1, 2]
         assert gdb.list()[2]["size"] == 24
-        assert len(gdb.run_out()) == 3
+        gdb.cont()
+        assert gdb.list()[2]["slots"] == [0, 1, 2]
+        assert len(gdb.run_out()) == 2
         traps = gdb.hits()
         assert [trap["stopped"] for trap in traps] == [True, True, False, True]
         assert [trap["hits"][0]["new"] for trap in traps] == [
@@ -62,8 +63,8 @@ def test_a_struct_of_24_bytes(session):
         ]
         assert [trap["line"] for trap in traps] == [
             line("struct_24.c", mark)
-            for mark in ("store x", "store z", "rewrites y", "16 bytes by one store")
-        ][:3] + [line("struct_24.c", "16 bytes by one store") + 1]
+            for mark in ("store x", "store z", "rewrites y", "both stored")
+        ]
 
 
 def test_members_of_a_struct_natively_and_the_struct_as_a_kwatch(session):
@@ -79,16 +80,22 @@ def test_members_of_a_struct_natively_and_the_struct_as_a_kwatch(session):
         assert len([slot for slot in thread["slots"] if slot["enabled"]]) == 3
         gdb.run_out()
         traps = gdb.hits()
-        assert [[h["number"] for h in trap["hits"]] for trap in traps] == [[2, 3], [2, 4], [2], [2, 3]]
+        assert [[h["number"] for h in trap["hits"]] for trap in traps] == [
+            [2, 3],
+            [2, 4],
+            [2],
+            [2, 3],
+        ]
 
 
 def test_a_struct_of_48_bytes_is_refused(session):
     with session("struct_48") as gdb:
         for moment in ("before run", "running"):
             answer = gdb.cmd("kwatch big")
-            assert answer.startswith(
-                "No hardware slot free for kwatch big: it needs 6 of 4, 4 free."
-            ), moment
+            assert re.match("No hardware slot free for kwatch big: it needs 6 of 4[,:] ", answer), (
+                moment,
+                answer,
+            )
             assert gdb.cmd("info watchpoints") == "No watchpoints.\n"
             assert gdb.json("kwatch list") == []
             gdb.run_to("main")
@@ -114,7 +121,7 @@ VALUES = [
     ("wide", "0", "(0x)?1267650600228229401496703205376|0x10000000000000000000000000"),
     ("vector", "{0, 0, 0, 0, 0, 0, 0, 0}", "{1, 2, 3, 4, 5, 6, 7, 8}"),
     ("unaligned.v", "0", "77"),
-    ("function", "0x0", "0x[0-9a-f]+ <nothing>"),
+    ("function", "(void (* volatile)(void)) 0x0", r"\(.*\) 0x[0-9a-f]+ <nothing>"),
 ]
 
 
@@ -138,9 +145,8 @@ def test_values_of_every_type_print_as_gdb_prints_them(session):
             hit = gdb.hits()[-1]["hits"][0]
             assert hit["number"] == number
             assert hit["expression"] == place
-            assert hit["size"] == int(gdb.value(f"sizeof({place})"))
-            if place == "ld":  # fstpt is one store of 10 bytes over two slots
-                assert hit["slots"] == [0, 1]
+            if place != "bits.high":  # sizeof() is that of its type; its byte is watched
+                assert hit["size"] == int(gdb.value(f"sizeof({place})"))
             assert hit["old"] == before, place
             assert hit["new"] == gdb.value(place), place
             assert re.fullmatch(re.escape(old), hit["old"]), place
@@ -175,7 +181,7 @@ def test_more_bytes_than_the_four_slots_hold(session):
     with session("types") as gdb:
         gdb.run_to("main")
         answer = gdb.cmd("kwatch many")
-        assert re.match(r"No hardware slot free for kwatch many: it needs 2\d of 4, 4 free\.", answer)
+        assert re.match(r"No hardware slot free for kwatch many: it needs 2[56] of 4[,:] ", answer)
 
 
 PRINTER = """

@@ -124,8 +124,9 @@ def test_kwatch_slots(session):
         assert [slot["slot"] for slot in thread["slots"]] == [0, 1, 2, 3]
         a = int(gdb.value("(long) &s.a"))
         found = {
-            (int(s["address"], 16), s["size"], s["access"]): sorted(o["number"] if isinstance(
-                o, dict) else o for o in s["owners"])
+            (int(s["address"], 16), s["size"], s["access"]): sorted(
+                o["number"] if isinstance(o, dict) else o for o in s["owners"]
+            )
             for s in used
         }
         assert found == {
@@ -156,7 +157,9 @@ def test_verify(session):
         gdb.cmd("watch s.d")
         gdb.cont()
         said = gdb.cmd("kwatch verify")
-        assert re.search(r"2: s\.a.*armed on 1 of 1 threads?, DR\d, 8 bytes, write; 1 hit since set", said)
+        assert re.search(
+            r"2: s\.a.*armed on 1 of 1 threads?, DR\d, 8 bytes, write; 1 hit since set", said
+        )
         assert re.search(r"3: s\.d.*armed on 1 of 1 threads?", said)
         assert "canary" in said
         one = gdb.cmd("kwatch verify 3")

@@ -47,7 +47,7 @@ def test_a_program_without_threads_names_none(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch s.a")
-        assert 'Thread 1' not in gdb.cont()
+        assert "Thread 1" not in gdb.cont()
 
 
 @pytest.mark.parametrize("command", ["kwatch", "watch"])
@@ -112,7 +112,7 @@ def test_two_hundred_threads_armed_on_all_one_hits(session):
 
 
 def test_threads_born_after_the_watchpoint_are_armed_at_once(session):
-    """The watchpoints are set before the first thread exists, and each thread's first write hits."""
+    """Set before the first thread exists: each thread's first write hits."""
     with session("four_threads") as gdb:
         for i in range(4):
             gdb.cmd(f"kwatch place[{i}]")

@@ -46,17 +46,27 @@ def test_gdb_alone_says_nothing_of_read_2(session):
         assert gdb.run_out() == []
 
 
-def test_a_trap_after_an_untrapped_change_has_the_right_old_value(session):
+@pytest.mark.parametrize("command", ["kwatch", "watch"])
+def test_a_trap_after_an_untrapped_change_has_the_right_old_value(session, command):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"{command} buf[0]")
+        gdb.go_to("15")  # read(2) made it '0'
+        out = gdb.cont()  # buf[0] = 'X'
+        assert "Hardware watchpoint 2: buf[0]" in out
+        (user,) = [t for t in gdb.hits() if t["origin"] == "user"]
+        assert (user["hits"][0]["old"], user["hits"][0]["new"]) == ("48 '0'", "88 'X'")
+        assert untrapped(gdb) == [(2, "0 '\\000'", "48 '0'")]
+
+
+def test_an_untrapped_change_that_is_overwritten_before_any_stop(session):
+    """No debug register shows it and no stop was between: the old value is the last one seen."""
     with session("syscall") as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch buf[0]")
-        out = gdb.cont()  # buf[0] = 'X', after read(2) made it '0'
-        assert "1 watchpoint hit by one instruction" in out
-        traps = gdb.hits()
-        user = [t for t in traps if t["origin"] == "user"]
-        assert (user[0]["hits"][0]["old"], user[0]["hits"][0]["new"]) == ("48 '0'", "88 'X'")
-        # The change by read(2) is not lost either.
-        assert untrapped(gdb) == [(2, "0 '\\000'", "48 '0'")]
+        assert "1 watchpoint hit by one instruction" in gdb.cont()
+        (trap,) = gdb.hits()
+        assert (trap["hits"][0]["old"], trap["hits"][0]["new"]) == ("0 '\\000'", "88 'X'")
 
 
 def test_another_mapping_and_another_process(session):
