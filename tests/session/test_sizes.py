@@ -234,6 +234,8 @@ def test_raw_addresses_need_no_cast_in_any_language(session, language):
         gdb.cmd("set print max-depth 20")
         if language == "go" and gdb.evaluate("int(gdb.VERSION.split('.')[0])") < 16:
             pytest.skip("gdb before 16 parses no function call in Go")
+        if "verflow" in gdb.cmd(f"output {a}"):
+            pytest.skip("gdb's parser of this language takes no number of this size")
         for place, size in ((a, 8), (a + 16, 4), (a + 9, 1)):
             answer = gdb.cmd(f"kwatch -size {size} {place}")
             assert answer.startswith("Hardware watchpoint "), answer
