@@ -18,6 +18,7 @@ from .faults import guarded
 from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
+from .unloading import follow, parse_again
 from .watches import EXPIRED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
 
 
@@ -57,6 +58,8 @@ class Session:
         events.stop.connect(self.at_stop)
         events.new_objfile.connect(self.at_new_objfile)
         events.exited.connect(self.at_exited)
+        for objfile in gdb.objfiles():
+            follow(objfile, self.at_unloaded)
         for bp in gdb.breakpoints() or ():
             self.at_created(bp)
 
@@ -104,9 +107,20 @@ class Session:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """Symbols moved or came: work everything out again."""
+        follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
         self.refresh()
         self.registry.serve()
+
+    @guarded()
+    def at_unloaded(self) -> None:
+        """The program has unloaded a library: no watchpoint may use what gdb freed with it."""
+        if not gdb.selected_inferior().pid:
+            return  # gdb parses all of them when the next process starts
+        for watch in list(self.registry.here()):
+            if watch.access != "execute" and not parse_again(watch.bp):
+                self.registry.resolve(watch)
+        self.registry.aim()
 
     def refresh(self) -> None:
         """Resolve each watchpoint of this program space again, and aim."""

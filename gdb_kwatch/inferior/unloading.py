@@ -1,0 +1,55 @@
+"""Libraries that leave: what gdb's own watchpoints still hold of them is let go in time.
+
+A watchpoint keeps its parsed expression, which points into the symbols of a library.  After a
+dlclose gdb frees these, and up to 16 it reads the expression once more at the next resume
+(``insert_breakpoints``, ``update_watchpoint``): a use of freed memory, which ends with a
+segmentation fault or an endless loop, sooner or later, as memory happens to be used again (seen on
+10.1, 13.1 and 16.3, without kwatch; kwatch's own use of memory only changes when).  gdb 17 parses
+all watchpoints again when a library is gone (``solib_add``); here that is done for older ones.
+
+There is no event at the right time: gdb.events.free_objfile (13) comes while a lookup may still
+find the symbols, in the source file that was shown last.  But gdb drops its reference to the
+gdb.Objfile when the library is gone from all its tables and its memory is still there: so a
+`Farewell` is kept in that object.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import gdb
+
+from . import gdbfacts
+
+_PARSES_AGAIN = 17  # the first gdb that does it itself
+
+
+class Farewell:
+    """Calls ``action`` when the object that holds it ends."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.action()
+
+
+def follow(objfile: gdb.Objfile, action: Callable[[], None]) -> None:
+    """Have ``action`` called when ``objfile`` leaves, where this gdb needs it."""
+    if gdbfacts.VERSION[0] < _PARSES_AGAIN:
+        objfile.kwatch_farewell = Farewell(action)
+
+
+def parse_again(bp: gdb.Breakpoint) -> bool:
+    """Make gdb parse a watchpoint's expression anew; False where it has no meaning any more.
+
+    Enabling does it, also where it is enabled (`enable_breakpoint_disp`); where it fails the old
+    expression is gone all the same.  A disabled one is evaluated at each resume as well.
+    """
+    enabled = bp.enabled
+    refused = gdb.execute(f"enable {bp.number}", to_string=True)
+    if not enabled:
+        bp.enabled = False
+    return not refused
