@@ -1,0 +1,51 @@
+"""Libraries that leave while watchpoints on their globals stay, loaded again or not.
+
+gdb 10.1 to 16.3 alone read freed memory there and end with a segmentation fault or an endless loop
+most times; gdb 17 does not.
+"""
+
+from __future__ import annotations
+
+import pytest
+from harness import line
+
+SETTINGS = {
+    "kwatch": ("kwatch library_global",),
+    "natives": ("watch library_global", "awatch library_global"),
+    "disabled": ("watch library_global", "kwatch place", "disable 2"),
+    "conditions": ("watch place if library_global > 1000", "kwatch library_global if place < 9"),
+}
+
+
+@pytest.mark.parametrize("lines", SETTINGS.values(), ids=SETTINGS)
+def test_unloaded_and_loaded_again(session, lines):
+    with session("dlopen_global") as gdb:
+        gdb.cmd("break checkpoint")
+        gdb.cmd("run again")
+        for command in lines:
+            gdb.cmd(command)
+        gdb.run_out()
+        # Once more, from the start: the library is not there yet.
+        gdb.cmd("run again")
+        gdb.run_out()
+        written = [
+            (hit["old"], hit["new"], trap["line"])
+            for trap in gdb.hits()
+            for hit in trap["hits"]
+            if hit["number"] == (3 if lines[0].startswith("watch place") else 2)
+        ]
+        stored = line("dlopen_global_library.c", "library store")
+        expected = [("0", "41", stored), ("0", "42", stored)] * 2
+        assert written == ([] if "disable 2" in lines else expected)
+
+
+def test_the_slot_is_free_while_the_library_is_gone(session):
+    with session("dlopen_global") as gdb:
+        gdb.cmd("break checkpoint")
+        gdb.cmd("run again")
+        gdb.cmd("kwatch library_global")
+        for _ in range(3):  # the store, checkpoint(2), checkpoint(3)
+            gdb.cont()
+        entry = gdb.list()[2]
+        assert (entry["state"], entry["address"]) == ("pending", None)
+        gdb.run_out()
