@@ -23,7 +23,7 @@ def _load() -> None:
 
 
 if sys.version_info < (3, 9):  # noqa: UP036 - gdb may embed any Python
-    print("kwatch needs a gdb with Python 3.9 or later; this one has %d.%d." % sys.version_info[:2])
+    print("kwatch needs a gdb with Python 3.9 or later; this one has " + sys.version.split()[0])
 else:
     _load()
 del _load

@@ -18,6 +18,8 @@ import gdb
 from gdb_kwatch.core.expression import parts_of
 from gdb_kwatch.core.records import Region
 
+from .gdbfacts import integer_type
+
 _REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
 # In the middle of an expression gdb passes over structs and arrays by rule, and over unions
 # because it never fetches them (a lazy value is not watched).
@@ -169,6 +171,10 @@ def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:
     match = re.match(r"(.+?)(\.|->)\s*(\w+)\s*$", expression.strip(), re.S)
     if not match:
         return None
+    if [re.sub(r"\s", "", part) for part in parts_of(expression)] != [
+        re.sub(r"\s", "", match.group(1))
+    ]:
+        return None  # the member is not what the whole expression is
     base = gdb.parse_and_eval(match.group(1))
     if match.group(2) == "->":
         base = base.dereference()
@@ -231,6 +237,13 @@ def resolve(expression: str, rw: int, location: bool = False) -> Lvalue:
         return Lvalue(expression, tuple(regions), None, kind.sizeof, kind, False, frame)
     fixed = len(regions) == 1
     return Lvalue(expression, tuple(regions), address, kind.sizeof, kind, fixed, frame)
+
+
+def raw(address: int, size: int, rw: int) -> Lvalue:
+    """``size`` bytes at a fixed ``address``: an unsigned integer, or an array of bytes."""
+    kind = integer_type(size) if size in (1, 2, 4, 8) else integer_type(1).array(size - 1)
+    regions = (Region(address, size, rw),)
+    return Lvalue(f"{address:#x}", regions, address, size, kind, True, None)
 
 
 def _why_not(expression: str, value: gdb.Value) -> str:

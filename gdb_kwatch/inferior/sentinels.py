@@ -99,6 +99,7 @@ class Sentinel(gdb.Breakpoint):
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
         self.made = next_made()
+        self.leaving = False
         self.slot = Slot.take()
         self.piece = piece
         self._hold()
@@ -146,10 +147,15 @@ class Sentinel(gdb.Breakpoint):
         if self.piece is not None and not self.enabled:
             self.aim(self.piece)
 
-    def discard(self) -> None:
-        """Take it out for good.  Not in `stop` nor in breakpoint_deleted."""
+    def remove(self) -> None:
+        """Delete it, known to be kwatch's own doing."""
+        self.leaving = True
         if self.is_valid():
             self.delete()
+
+    def discard(self) -> None:
+        """Take it out for good.  Not in `stop` nor in breakpoint_deleted."""
+        self.remove()
         self.slot.give_back()
 
 

@@ -27,6 +27,7 @@ class Reporter(Protocol):
 
     def stopped(self, stop: Stop) -> None: ...
     def untrapped(self, trap: Trap) -> None: ...
+    def blind(self, watches: list[Watch]) -> None: ...
     def warn(self, text: str) -> None: ...
 
 
@@ -41,6 +42,7 @@ class Session:
         self.spent: list[Sentinel] = []
         self._asked: list[Watch] = []
         self._following = False
+        self._robbed = False
         self.hooked = False  # hook-stop ran for the stop that is being made
         self._hardware = gdbfacts.hardware_allowed()
 
@@ -102,7 +104,25 @@ class Session:
 
     @guarded()
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
-        self.registry.deleted(bp)
+        if not isinstance(bp, Sentinel):
+            self.registry.deleted(bp)
+        elif not bp.leaving and not self._robbed:
+            # A script that clears all breakpoints; nothing can be made in this event.
+            self._robbed = True
+            self.reporter.warn(
+                "kwatch: another script has deleted kwatch's hidden watchpoints; hits may be "
+                "missed until the next prompt, where they are made again"
+            )
+            gdb.events.before_prompt.connect(self.at_robbed)
+
+    @guarded()
+    def at_robbed(self) -> None:
+        """The first prompt after the sentinels were deleted by somebody else."""
+        gdb.events.before_prompt.disconnect(self.at_robbed)
+        self._robbed = False
+        self.registry.make_pool()
+        self.refresh()
+        self.registry.serve()
 
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
@@ -166,18 +186,21 @@ class Session:
     def at_hook(self) -> None:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         self.hooked = True
+        spoken, self.engine.speakers = self.engine.speakers, []
+        for sentinel in spoken:
+            self.spent.append(sentinel)
+            sentinel.remove()
+        if self.engine.blind:
+            self.engine.blind = False
+            self.reporter.blind(list(self.registry.here()))
         stop = self.engine.finish()
-        if stop.speaker is not None:
-            self.spent.append(stop.speaker)
-            if stop.speaker.is_valid():
-                stop.speaker.delete()
+        self._asked = list(stop.askers)
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
         untrapped = self.engine.untrapped()
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
-        self._asked = list(stop.askers)
 
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
@@ -243,8 +266,8 @@ class Session:
         others = self.registry.pieces_in_use(without=watch)
         new = watch.pieces - others
         free = max(SLOTS - len(others), 0)
-        if len(new) <= free:
-            return ""
+        if len(new) <= free or len(watch.pieces) > SLOTS:
+            return ""  # one that can never fit is told when gdb makes it a software watchpoint
         what = "hardware breakpoint" if watch.access == "execute" else "watchpoint"
         return (
             f"{what} {watch.number} needs {len(watch.pieces)} of {SLOTS} hardware slots, {free} "

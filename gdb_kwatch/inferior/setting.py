@@ -6,6 +6,7 @@ Everything that can go wrong is found before anything is changed.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 
 import gdb
 
@@ -15,12 +16,12 @@ from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
-from .lvalues import NotWatchable, is_reference, resolve
+from .gdbfacts import language
+from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
 from .watches import Options, Watch, can_read_registers
 
 _COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
-_C_LIKE = ("c", "c++", "objective-c", "asm", "minimal", "opencl")
 _INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
 _USER_SPACE = 1 << 47
 _MAX_SIZE = SLOTS * 8
@@ -31,20 +32,24 @@ def set_watch(session: Session, request: Request) -> Watch:
     _check_target()
     expression, spec = request.expression, ""
     location = request.location
+    rw = ACCESS_RW[request.access]
+    place: tuple[int, int] | None = None
     if request.size is not None:
-        expression = _sized(request.expression, request.size)
+        place = _place(request.expression, request.size)
+        expression = _as_c(*place)
         spec = f"-size {request.size} {request.expression}"
         location = False
-    if has_side_effects(expression):
-        raise gdb.GdbError(
-            f"{expression} has side effects (a call or an assignment): kwatch would have to "
-            "evaluate it at each trap.  Watch the memory itself."
-        )
-    rw = ACCESS_RW[request.access]
-    if is_reference(expression):
-        # gdb would watch the pointer behind a C++ reference, which never changes.
-        expression, spec = f"*&{expression}", expression
-    lvalue = _resolved(expression, rw, location)
+        lvalue = raw(*place, rw)
+    else:
+        if has_side_effects(expression):
+            raise gdb.GdbError(
+                f"{expression} has side effects (a call or an assignment): kwatch would have to "
+                "evaluate it at each trap.  Watch the memory itself."
+            )
+        if is_reference(expression):
+            # gdb would watch the pointer behind a C++ reference, which never changes.
+            expression, spec = f"*&{expression}", expression
+        lvalue = _resolved(expression, rw, location)
     live = bool(gdb.selected_inferior().pid)
     _check_regions(request, lvalue.regions)
     _check_slots(session, request, lvalue.regions)
@@ -54,7 +59,9 @@ def set_watch(session: Session, request: Request) -> Watch:
             # Static storage: the plain expression names the same memory, and gdb binds it anew
             # in each process; with -location it would keep an address of the last one.
             location = False
-    watch = _make(session, request, expression, location, spec)
+    options = Options(request.every, spec, place)
+    with language("c") if place else nullcontext():
+        watch = _make(session, request, expression, location, options)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
         number = watch.number
         watch.bp.delete()
@@ -89,25 +96,22 @@ def _check_target() -> None:
         raise gdb.GdbError(gdbfacts.why_no_registers())
 
 
-def _sized(address: str, size: str) -> str:
-    """``kwatch -size N ADDRESS`` as an expression of the current language."""
+def _place(address: str, size: str) -> tuple[int, int]:
+    """``-size N ADDRESS`` as numbers."""
     count = _number(size, "-size")
     if not 1 <= count <= _MAX_SIZE:
         raise gdb.GdbError(
             f"-size {size}: kwatch watches 1 to {_MAX_SIZE} bytes ({SLOTS} slots of 8), "
             f"not {count}."
         )
-    where = _number(address, "the address") & (1 << 64) - 1
-    language = str(gdb.parameter("language"))
-    if language == "auto":
-        text = gdb.execute("show language", to_string=True)
-        match = re.search(r"currently ([\w+-]+)", text)
-        language = match.group(1) if match else "c"
-    if language not in _C_LIKE:
-        return f"$_memory({where}, {count})"
-    if count in _INTEGERS:
-        return f"*({_INTEGERS[count]} *) {where:#x}"
-    return f"*(unsigned char (*)[{count}]) {where:#x}"
+    return _number(address, "the address") & (1 << 64) - 1, count
+
+
+def _as_c(address: int, size: int) -> str:
+    """An expression for gdb's ``watch``, which keeps the language it was set in."""
+    if size in _INTEGERS:
+        return f"*({_INTEGERS[size]} *) {address:#x}"
+    return f"*(unsigned char (*)[{size}]) {address:#x}"
 
 
 def _number(text: str, what: str) -> int:
@@ -121,7 +125,7 @@ def _number(text: str, what: str) -> int:
         raise gdb.GdbError(f"{what}: {text}: {error}") from None
 
 
-def _resolved(expression: str, rw: int, location: bool):  # type: ignore[no-untyped-def]
+def _resolved(expression: str, rw: int, location: bool) -> Lvalue:
     try:
         lvalue = resolve(expression, rw, location)
     except NotWatchable:
@@ -173,7 +177,9 @@ def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]
     )
 
 
-def _make(session: Session, request: Request, expression: str, location: bool, spec: str) -> Watch:
+def _make(
+    session: Session, request: Request, expression: str, location: bool, options: Options
+) -> Watch:
     """gdb's own ``watch``, and what the registry made of it."""
     line = [_COMMANDS[request.access], "-location" if location else "", expression]
     if request.condition is not None:
@@ -182,7 +188,7 @@ def _make(session: Session, request: Request, expression: str, location: bool, s
         if value is not None:
             line.append(f"{word} {value}")
     registry = session.registry
-    registry.making = Options(request.every, spec, request.temporary, request.location)
+    registry.making = options
     registry.made = None
     try:
         gdb.execute(" ".join(part for part in line if part), to_string=True)

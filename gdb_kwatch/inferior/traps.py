@@ -39,7 +39,7 @@ from gdb_kwatch.linux import ptrace
 from . import faults, gdbfacts
 from .lvalues import in_frame
 from .sentinels import Sentinel, tick
-from .watches import Registry, Watch
+from .watches import Registry, Watch, overlap
 
 
 @dataclass
@@ -101,6 +101,10 @@ class Engine:
         # DR6 as the CPU left it and the PC, of traps that were marked as handled.
         self.status: dict[int, tuple[int, int]] = {}
         self._untold: list[Hit] = []
+        # The sentinels that asked for the stop being made, and whether one asked because of a
+        # fault.
+        self.speakers: list[Sentinel] = []
+        self.blind = False
         self._changing = False
 
     # At a trap.
@@ -121,8 +125,11 @@ class Engine:
             self._lend_commands(stop, sentinel)
             self.prepare()
         except Exception as error:
+            # Rather one stop too many than a hit unseen.
             faults.report("a sentinel", error)
-        return True  # after a fault as well: rather one stop too many than a hit unseen
+            self.blind = True
+        self.speakers.append(sentinel)
+        return True
 
     def _take(self, thread: gdb.InferiorThread, lwp: int, asked: bool = True) -> bool:
         """Handle the thread's trap, if there is one that was not handled yet.
@@ -309,10 +316,10 @@ class Engine:
         stop, lwp = self._stop, self._lwp
         self._lwp, self._quiet, self._stop = 0, None, None
         thread = gdb.selected_thread()
-        if stop is None:
+        if stop is None or not stop.stops or stop.quiet is None:
             return Stop()
-        if not stop.stops or stop.quiet is None or thread is None or thread.ptid[1] != lwp:
-            return Stop(speaker=stop.speaker)
+        if thread is None or thread.ptid[1] != lwp:
+            return Stop()
         trap = stop.trap = in_full(stop.quiet)
         trap.stopped = True
         for hit in trap.hits:
@@ -331,7 +338,7 @@ class Engine:
         for watch in list(self.registry.here()):
             if not watch.armed or watch.lvalue is None or not self.registry.follows(watch):
                 continue
-            if region is not None and not _overlaps(watch, *region):
+            if region is not None and not overlap(watch.regions, *region):
                 continue
             new, old = watch.lvalue.read(inferior), watch.last
             if old is None:
@@ -382,12 +389,6 @@ class Engine:
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
                 return True
         return False
-
-
-def _overlaps(watch: Watch, address: int, length: int) -> bool:
-    return any(
-        r.address < address + length and address < r.address + r.length for r in watch.regions
-    )
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

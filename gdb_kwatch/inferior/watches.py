@@ -20,7 +20,7 @@ from gdb_kwatch.core.records import ACCESS_RW, Region, Touch
 from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
-from .lvalues import Lvalue, NotWatchable, Reading, frame_or_none, in_frame, resolve
+from .lvalues import Lvalue, NotWatchable, Reading, frame_or_none, in_frame, raw, resolve
 from .sentinels import Pool, Sentinel, next_made
 
 _KINDS = {
@@ -51,9 +51,8 @@ class Options:
     """What ``kwatch`` knows of a watchpoint and gdb does not."""
 
     every: bool = False
-    spec: str = ""
-    temporary: bool = False
-    location: bool = False
+    spec: str = ""  # what was asked for, where gdb's own expression is another
+    place: tuple[int, int] | None = None  # address and size of a ``-size`` watch
 
 
 class Watch:
@@ -88,7 +87,7 @@ class Watch:
 
     @property
     def expression(self) -> str:
-        """As ``info breakpoints`` has it."""
+        """As it was asked for; for gdb's own as ``info breakpoints`` has it."""
         if self.options is not None and self.options.spec:
             return self.options.spec
         if self.access == "execute":
@@ -251,6 +250,11 @@ class Registry:
         if watch.is_location and watch.lvalue is not None:
             self._read(watch)
             return
+        if watch.options is not None and watch.options.place is not None:
+            watch.lvalue = raw(*watch.options.place, watch.rw)
+            watch.watch_regions(watch.lvalue.regions)
+            self._read(watch)
+            return
         first = watch.lvalue is None
         try:
             with in_frame(watch.frame):
@@ -271,7 +275,9 @@ class Registry:
         watch.state = PENDING
         watch.watch_regions(())
         watch.last = None
-        if not watch.is_location or watch.lvalue is None:
+        if watch.options is not None and watch.options.place is not None:
+            watch.lvalue = raw(*watch.options.place, watch.rw)
+        elif not watch.is_location or watch.lvalue is None:
             try:
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
             except (gdb.error, NotWatchable) as error:
@@ -378,9 +384,10 @@ class Registry:
                 count = len(watch.pieces)
                 lines.append(f"  {watch.mention}  ({count} slot{'s' if count > 1 else ''})")
                 numbers.append(watch.number)
-        if numbers:
-            first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
-            lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
+        if not numbers:
+            return ""
+        first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
+        lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
         return "\n".join(lines)
 
     def pool(self) -> Pool | None:
@@ -413,15 +420,16 @@ class Registry:
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and have each come after the watchpoints
-        on its piece: gdb checks its breakpoints in the order in which they were made.  Not in a
+        at its place: gdb checks its breakpoints in the order in which they were made.  Not in a
         breakpoint event, not in `stop`."""
         pool = self.pool()
         if pool is None:
             return
         pool.serve()
         for sentinel in list(pool.sentinels):
-            if sentinel.piece is not None and any(
-                watch.made > sentinel.made and sentinel.piece in watch.pieces
+            piece = sentinel.piece
+            if piece is not None and any(
+                watch.made > sentinel.made and overlap(watch.regions, piece.address, piece.length)
                 for watch in self.here()
             ):
                 pool.renew(sentinel)
@@ -429,6 +437,11 @@ class Registry:
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
         return self.adopting or watch.options is not None
+
+
+def overlap(regions: Sequence[Region], address: int, length: int) -> bool:
+    """Whether one of ``regions`` shares a byte with (address, length)."""
+    return any(r.address < address + length and address < r.address + r.length for r in regions)
 
 
 def local_context(condition: str | None) -> gdb.Symbol | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gdb_kwatch.inferior.session import Session
 
-from . import commands, functions, parameters
+from . import commands, parameters
 from .report import Report
 
 session: Session | None = None
@@ -19,7 +19,6 @@ def load() -> None:
     made = Session(report)
     report.engine = made.engine
     made.connect()
-    functions.define()
     commands.define(made)
     parameters.define(made)
     session = made

@@ -8,7 +8,7 @@ import gdb
 
 from gdb_kwatch.core.records import Hit, Trap
 from gdb_kwatch.inferior.traps import Engine, Stop
-from gdb_kwatch.inferior.watches import MENTIONS
+from gdb_kwatch.inferior.watches import MENTIONS, Watch
 
 from . import style
 from .places import Place, place_of
@@ -71,6 +71,11 @@ class Report:
                 trap.hits,
             )
         )
+
+    def blind(self, watches: list[Watch]) -> None:
+        """A stop that was made because kwatch could not judge a trap."""
+        lines = [watch.mention for watch in watches if watch.armed]
+        gdb.write("\n".join(["\nStopped, as any of these may have been hit:", *lines, ""]))
 
     def _is_wanted(self, stop: Stop, trap: Trap) -> bool:
         """A kwatch always shows its block; for natives it is added where gdb missed one that
