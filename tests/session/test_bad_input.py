@@ -192,7 +192,7 @@ def test_a_core_file(session, tmp_path):
 
 def test_a_remote_target(session):
     with session("simultaneous_no_pie") as gdb:
-        gdb.cmd(f"target remote | {sys.executable} {HERE / 'remote_stub.py'}")
+        gdb.cmd(f"target remote | python3 {HERE / 'remote_stub.py'}")
         assert "remote" in gdb.cmd("kwatch s.a")
         for command in ("list", "slots", "hits", "verify", "doctor"):
             assert gdb.cmd(f"kwatch {command}").strip()

@@ -61,7 +61,7 @@ def test_a_kwatch_is_a_gdb_breakpoint(session):
         gdb.cmd("kwatch other")
         assert gdb.value("$bpnum") == "3"
         gdb.cmd("delete 2 3")
-        assert gdb.cmd("info breakpoints") == "No breakpoints or watchpoints.\n"
+        assert gdb.cmd("info breakpoints").startswith("No breakpoints")
 
 
 def test_adoption_leaves_no_trace(session):

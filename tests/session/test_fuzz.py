@@ -94,7 +94,7 @@ def test_made_up_command_lines(session):
         gdb.run_to("main")
         gdb.cmd("set python print-stack full")
         fuzz(gdb, lines[half // 2 :])
-        assert gdb.cmd("info breakpoints") == "No breakpoints or watchpoints.\n"
+        assert gdb.cmd("info breakpoints").startswith("No breakpoints")
         # It is the gdb it was.
         gdb.cmd("set kwatch adopt on")
         for member in "abc":
