@@ -9,10 +9,9 @@ have gone on.
   stands in the value chain so that gdb watches it.  What is added is not the watched value (then
   ``a--`` would cancel the tick) but what the memory held when the sentinel was aimed.  Idle, it
   has no lvalue and so is a disabled software watchpoint, which gdb does not even evaluate.
-- An access watchpoint is checked whether or not its value changed: the lvalue alone will do.  It
-  must always have one: gdb refuses an access watchpoint without memory.  So an idle one would be
-  evaluated all the same, at 5 us a trap and more, and none is kept idle: they are made when
-  needed, at the next place where that is safe (`Pool.serve`).
+- An access watchpoint must always have an lvalue: gdb refuses one without memory.  So an idle one
+  would be evaluated all the same, at 5 us a trap and more, and none is kept idle: they are made
+  when needed, at the next place where that is safe (`Pool.serve`).
 - The lvalues are gdb.Values that were fetched once, and both functions answer without running
   Python code: gdb evaluates the sentinel that is hit three times a trap (`watchpoint_check`, then
   `update_watchpoint` in `bpstat_stop_status` and in `insert_breakpoints`), the others once.  One
@@ -27,6 +26,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import count, repeat
 
 import gdb
@@ -103,9 +103,8 @@ class Sentinel(gdb.Breakpoint):
         self.slot = Slot.take()
         self.piece = piece
         self._hold()
-        term = f"${self.slot.name}()"
         super().__init__(
-            f"$_kwatch_tick() + {term}" if write else term,
+            f"$_kwatch_tick() + ${self.slot.name}()",
             type=gdb.BP_WATCHPOINT,
             wp_class=gdb.WP_WRITE if write else gdb.WP_ACCESS,
             internal=True,
@@ -200,7 +199,9 @@ class Pool:
         for sentinel in idle:
             sentinel.discard()
         self.sentinels = [s for s in self.sentinels if s not in idle]
-        self.sentinels += [Sentinel(piece.rw == WRITE, piece) for piece in sorted(self._unserved)]
+        for piece in sorted(self._unserved):
+            with suppress(gdb.error):  # its memory cannot be read: gdb's own has no slot either
+                self.sentinels.append(Sentinel(piece.rw == WRITE, piece))
         self._unserved = set()
 
     def renew(self, sentinel: Sentinel) -> None:

@@ -59,6 +59,7 @@ class Session:
         events.breakpoint_deleted.connect(self.at_deleted)
         events.stop.connect(self.at_stop)
         events.new_objfile.connect(self.at_new_objfile)
+        events.clear_objfiles.connect(self.at_clear_objfiles)
         events.exited.connect(self.at_exited)
         for objfile in gdb.objfiles():
             follow(objfile, self.at_unloaded)
@@ -169,6 +170,13 @@ class Session:
                 f"when it was set, and is elsewhere now; it will never be hit"
             )
         self.registry.expire(watch)
+
+    @guarded()
+    def at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
+        """Another program: exec, or the user's ``file``."""
+        for watch in self.registry.watches.values():
+            if watch.progspace == event.progspace:
+                watch.pid = -1
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:

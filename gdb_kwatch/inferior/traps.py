@@ -191,6 +191,8 @@ class Engine:
         number = getattr(thread, "global_num", thread.num)
         if bp.thread is not None and bp.thread != number:
             return False
+        if getattr(bp, "inferior", None) not in (None, gdb.selected_inferior().num):  # gdb 15
+            return False
         own_stop = getattr(bp, "stop", None)
         if own_stop is not None and not own_stop():
             return False  # another script's, with its own rule

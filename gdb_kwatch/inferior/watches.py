@@ -286,17 +286,24 @@ class Registry:
         watch.watch_regions(watch.lvalue.regions)
 
     def started(self, watch: Watch) -> bool:
-        """A new process (or the first): is an address fixed by -location still the right one?
-        False where it is not, or nobody can tell any more."""
+        """A new process, or a new program in it: is an address fixed by -location still the right
+        one?  False where it is not, or nobody can tell any more."""
+        now: Lvalue | None = None
+        if watch.is_location and watch.lvalue is not None:
+            try:
+                now = resolve(watch.watched, watch.rw, location=True)
+                gdb.selected_inferior().read_memory(now.address, 1)
+            except gdb.MemoryError:
+                if now is not None and now.address and gdbfacts.symbolic(now.address):
+                    return True  # the program is not relocated yet: ask again when it is
+                now = None
+            except (gdb.error, NotWatchable):
+                pass
         watch.pid = gdb.selected_inferior().pid
         watch.gdb_hits = watch.bp.hit_count  # `run` has set it to 0
         if not watch.is_location or watch.lvalue is None:
             return True
-        try:
-            now = resolve(watch.watched, watch.rw, location=True)
-        except (gdb.error, NotWatchable):
-            return False
-        return now.address == watch.lvalue.address
+        return now is not None and now.address == watch.lvalue.address
 
     def left(self, watch: Watch) -> None:
         """Its process has ended."""
