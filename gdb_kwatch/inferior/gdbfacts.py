@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import gdb
 
+from gdb_kwatch.core.expression import tokens_of
+
 VERSION = tuple(int(n) for n in re.findall(r"\d+", gdb.VERSION)[:2])
 
 # gdb.BP_HARDWARE_BREAKPOINT is new in gdb 11; bptype bp_hardware_breakpoint is 2 in every gdb.
@@ -124,8 +126,23 @@ def integer_type(size: int) -> gdb.Type:
     try:
         return gdb.lookup_type(_C_INTEGERS[size])
     except gdb.error:
-        with language("c"):
-            return gdb.lookup_type(_C_INTEGERS[size])
+        with language("c"):  # which lookup_type does not notice before the next call from gdb
+            return gdb.parse_and_eval(f"({_C_INTEGERS[size]}) 0").type
+
+
+def needs_frame(expression: str) -> bool:
+    """Whether an expression names a local, or a member of ``this``."""
+    before = ""
+    for token in tokens_of(expression):
+        if before not in (".", "->") and (token[0].isalpha() or token[0] == "_"):
+            try:
+                symbol, of_this = gdb.lookup_symbol(token)
+            except gdb.error:
+                return True
+            if of_this or (symbol is not None and symbol.needs_frame):
+                return True
+        before = token
+    return False
 
 
 @contextmanager

@@ -249,8 +249,8 @@ class Session:
 
     def _warn_about(self, watch: Watch) -> None:
         """One line, once for each reason, where a watchpoint is not what it seems."""
-        if watch.state != SOFTWARE or not watch.was_hardware:
-            return
+        if watch.state != SOFTWARE or not watch.was_hardware or gdbfacts.VERSION >= (16, 0):
+            return  # gdb 16 says "downgraded to software watchpoint" itself
         text = self.why_software(watch)
         if text not in watch.warned:
             watch.warned.add(text)

@@ -55,7 +55,8 @@ def set_watch(session: Session, request: Request) -> Watch:
     _check_slots(session, request, lvalue.regions)
     if location:
         spec = f"-location {request.expression}"
-        if lvalue.address is not None and gdbfacts.symbol_at(lvalue.address):
+        static = lvalue.address is not None and gdbfacts.symbol_at(lvalue.address)
+        if static and not gdbfacts.needs_frame(request.expression):
             # Static storage: the plain expression names the same memory, and gdb binds it anew
             # in each process; with -location it would keep an address of the last one.
             location = False

@@ -114,7 +114,7 @@ class Engine:
         try:
             thread = gdb.selected_thread()
             lwp = thread.ptid[1]
-            if not self._take(thread, lwp) and lwp != self._lwp:
+            if not self._take(thread, lwp) and (lwp != self._lwp or self._asked):
                 return False
             self._asked = tick()
             stop = self._stop
@@ -283,15 +283,15 @@ class Engine:
     def _gdb_stops(self, watch: Watch) -> None:
         """gdb has judged ``watch`` and stops at it."""
         thread = gdb.selected_thread()
-        if thread is None or watch.access == "execute" or not watch.armed:
+        if thread is None or watch.access == "execute":
             return
         lwp = thread.ptid[1]
         # No sentinel was evaluated since one was asked: it was about this same trap.
         in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
         if in_hand:
             self._asked += 1
-        elif not self._take(thread, lwp, asked=False) and self._lwp != lwp:
-            self._lwp, self._quiet, self._stop = 0, None, None
+        elif not self._take(thread, lwp, asked=False) and (self._lwp != lwp or self._asked):
+            self._lwp, self._quiet, self._stop = 0, None, None  # no trap, as at a scope's end
         quiet = self._quiet
         touched = quiet is not None and any(
             touch.number == watch.number for touch in quiet[TOUCHES]
