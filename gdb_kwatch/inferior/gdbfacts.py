@@ -62,6 +62,43 @@ def location_addresses(bp: gdb.Breakpoint) -> list[int]:
     return [int(address, 16) for address in _LOCATION.findall(text)]
 
 
+class Unlisted:
+    """A hardware breakpoint as ``info breakpoints`` tells of it: gdb 10 gives Python no object
+    and no event for one.  Has what a gdb.Breakpoint has, as far as kwatch looks."""
+
+    type = HARDWARE_BREAKPOINT
+    thread = task = commands = expression = None
+    ignore_count = 0
+
+    def __init__(self, number: int, temporary: bool, enabled: bool, rest: str) -> None:
+        self.number = number
+        self.temporary = temporary
+        self.enabled = enabled
+        place = re.search(r" in (\S+) at (\S+)", rest)
+        self.location = place.group(1) if place else rest.split("\n")[0].strip()
+        condition = re.search(r"^\tstop only if (.*)$", rest, re.M)
+        self.condition = condition.group(1) if condition else None
+        hit = re.search(r"already hit (\d+) time", rest)
+        self.hit_count = int(hit.group(1)) if hit else 0
+
+    def is_valid(self) -> bool:
+        return True
+
+
+_HARDWARE_ROW = re.compile(r"^(\d+)\s+hw breakpoint\s+(\w+)\s+([yn])(.*(?:\n\t.*)*)", re.M)
+
+
+def unlisted() -> list[Unlisted]:
+    """The hardware breakpoints of gdb 10; [] where Python lists them itself."""
+    if VERSION >= (11, 0):
+        return []
+    text = gdb.execute("info breakpoints", to_string=True)
+    return [
+        Unlisted(int(number), disposition == "del", enabled == "y", rest)
+        for number, disposition, enabled, rest in _HARDWARE_ROW.findall(text)
+    ]
+
+
 def code_address(bp: gdb.Breakpoint) -> int | None:
     """Where a hardware breakpoint stands; None while it is pending."""
     found = location_addresses(bp)

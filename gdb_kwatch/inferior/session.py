@@ -52,6 +52,9 @@ class Session:
         Sentinel.decide = self.engine.decide
         for command in ("watch", "awatch", "rwatch"):
             Hook(f"hookpost-{command}", guarded()(self.registry.serve)).install()
+        if gdbfacts.VERSION < (11, 0):
+            for command in ("hbreak", "thbreak"):
+                Hook(f"hookpost-{command}", self.look).install()
         self.registry.make_pool()
         events = gdb.events
         events.breakpoint_created.connect(self.at_created)
@@ -76,6 +79,12 @@ class Session:
             self._follow_memory()
             if watch.options is None:
                 self.at_change(watch)
+
+    @guarded()
+    def look(self) -> None:
+        """For gdb 10: find hardware breakpoints that no event tells of."""
+        for watch in self.registry.look():
+            self.at_change(watch)
 
     def _follow_memory(self) -> None:
         """With the first watchpoint: what runs at each stop or write of the user's."""

@@ -158,6 +158,7 @@ def _check_regions(request: Request, regions: tuple[Region, ...]) -> None:
 
 def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]) -> None:
     """Slots are asked for now, not when the program is resumed."""
+    session.look()
     wanted = {piece for region in regions for piece in region.pieces()}
     used = session.registry.pieces_in_use()
     free = SLOTS - len(used)

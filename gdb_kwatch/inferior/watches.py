@@ -58,7 +58,7 @@ class Options:
 class Watch:
     """One owner of slots.  ``options`` is set for a kwatch, None for a native."""
 
-    def __init__(self, bp: gdb.Breakpoint, options: Options | None) -> None:
+    def __init__(self, bp: gdb.Breakpoint | gdbfacts.Unlisted, options: Options | None) -> None:
         self.bp = bp
         self.number: int = bp.number
         self.made = next_made()
@@ -203,6 +203,24 @@ class Registry:
             self.made = watch
         self.resolve(watch)
         self.aim()
+
+    def look(self) -> list[Watch]:
+        """Take in what gdb 10 does not tell Python of; returns what is new.  Not while gdb is
+        about to stop."""
+        found = {bp.number: bp for bp in gdbfacts.unlisted()}
+        known = {n for n, w in self.watches.items() if isinstance(w.bp, gdbfacts.Unlisted)}
+        for number in known - found.keys():
+            del self.watches[number]
+        for number, bp in found.items():
+            if number in known:
+                self.watches[number].bp = bp
+                self.watches[number].enabled = bp.enabled
+            else:
+                self.watches[number] = Watch(bp, None)
+            self.resolve(self.watches[number])
+        if known or found:
+            self.aim()
+        return [self.watches[number] for number in sorted(found.keys() - known)]
 
     def deleted(self, bp: gdb.Breakpoint) -> None:
         if self.watches.pop(bp.number, None) is not None:

@@ -48,6 +48,7 @@ class Views:
 
     def watches(self) -> list[Watch]:
         """All owners of slots: the user's by number, then those of scripts."""
+        self.session.look()
         found = self.session.registry.watches.values()
         return sorted(found, key=lambda w: (w.number < 0, abs(w.number)))
 
