@@ -191,6 +191,15 @@ class Gdb:
             raise GdbFailure(f"something stopped before {place}:\n{self.transcript}")
         return out
 
+    def interrupt(self) -> str:
+        """Stops a program that runs in the background (`continue &`)."""
+        out = self.cmd("interrupt")
+        self._child.expect(r"SIGINT|SIG0|stopped", timeout=TIMEOUT)
+        # Whether a prompt follows a stop in the background differs: an echo of ours, then a prompt.
+        self._child.sendline("echo @stopped@\\n")
+        self._child.expect_exact("@stopped@", timeout=TIMEOUT)
+        return out + self._until_prompt(TIMEOUT)
+
     def run_out(self, most: int = 100) -> list[str]:
         """Goes on until the program has ended; what each stop printed, the end not among them."""
         stops = []

@@ -86,6 +86,17 @@ def test_the_block(session):
         assert "\x1b" not in out
 
 
+def test_no_escapes_on_a_dumb_terminal(session):
+    with session("simultaneous") as gdb:  # TERM=dumb
+        gdb.cmd("set style enabled on")
+        gdb.run_to("main")
+        set_on(gdb, "kwatch", "s.a", "s.c")
+        assert "hit by one instruction" in gdb.cont()
+        for command in ("list", "slots", "hits", "verify", "doctor"):
+            gdb.cmd(f"kwatch {command}")
+        assert "\x1b" not in gdb.transcript
+
+
 def test_one_watchpoint_hit_is_one_row(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
