@@ -28,6 +28,7 @@ class Reporter(Protocol):
     def stopped(self, stop: Stop) -> None: ...
     def untrapped(self, trap: Trap) -> None: ...
     def blind(self, watches: list[Watch]) -> None: ...
+    def frame(self) -> None: ...
     def warn(self, text: str) -> None: ...
 
 
@@ -43,6 +44,7 @@ class Session:
         self._asked: list[Watch] = []
         self._following = False
         self._robbed = False
+        self._mute = False
         self.hooked = False  # hook-stop ran for the stop that is being made
         self._hardware = gdbfacts.hardware_allowed()
 
@@ -218,6 +220,7 @@ class Session:
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
+        self._mute = stop.pending and bool(stop.stops)
 
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
@@ -229,10 +232,16 @@ class Session:
             for sentinel in self.spent:
                 pool.renew(sentinel)
         self.spent.clear()
+        if self._mute:
+            # No sentinel came to speak (10.1: none in a fork's child yet), and the kwatch is
+            # silent: gdb has printed nothing.
+            self._mute = False
+            self.reporter.frame()
         asked, self._asked = self._asked, []
         for watch in asked:
             self._dispose(watch)
         if self.registry.watches:
+            self.registry.make_pool()
             self.tidy()
         self.registry.serve()
 

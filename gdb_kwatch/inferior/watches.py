@@ -324,9 +324,9 @@ class Registry:
         return now is not None and now.address == watch.lvalue.address
 
     def left(self, watch: Watch) -> None:
-        """Its process has ended."""
+        """Its process has ended, or gdb follows its child.  The value is kept: gdb 10 does not say
+        when a child is there, and a new process is read anew."""
         watch.state = PENDING if watch.enabled else DISABLED
-        watch.last = None
         self.plans.clear()
 
     def expire(self, watch: Watch) -> None:

@@ -65,11 +65,11 @@ def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
         access.line,
         access.certain,
         access.reason,
-        _source_line(access.fullname, access.line),
+        source_line(access.fullname, access.line),
     )
 
 
-def _source_line(filename: str | None, line: int | None) -> str | None:
+def source_line(filename: str | None, line: int | None) -> str | None:
     """One line of a source file, as ``list`` would show it; None where gdb has no such file."""
     if not filename or not line:
         return None

@@ -11,7 +11,7 @@ from gdb_kwatch.inferior.traps import Engine, Stop
 from gdb_kwatch.inferior.watches import MENTIONS, Watch
 
 from . import style
-from .places import Place, place_of
+from .places import Place, place_of, source_line
 from .tables import table, visible
 
 UNCHANGED = "unchanged"
@@ -72,6 +72,23 @@ class Report:
             )
         )
 
+    def frame(self) -> None:
+        """The place where the program stands, for a stop at which gdb printed none.
+
+        Not by ``frame``: gdb.execute would run the breakpoint's commands (gdbfacts).
+        """
+        frame = gdb.selected_frame()
+        place = frame.find_sal()
+        where = f"{style.styled(frame.name() or '??', 'function')} ()"
+        if place.symtab is None or not place.line:
+            gdb.write(f"{style.styled(f'0x{frame.pc():016x}', 'address')} in {where}\n")
+            return
+        name = style.styled(place.symtab.filename, "filename")
+        gdb.write(f"{where} at {name}:{place.line}\n")
+        text = source_line(place.symtab.fullname(), place.line)
+        if text is not None:
+            gdb.write(f"{place.line}\t{style.source(text, place.symtab.filename)}\n")
+
     def blind(self, watches: list[Watch]) -> None:
         """A stop that was made because kwatch could not judge a trap."""
         lines = [watch.mention for watch in watches if watch.armed]
@@ -80,7 +97,7 @@ class Report:
     def _is_wanted(self, stop: Stop, trap: Trap) -> bool:
         """A kwatch always shows its block; for natives it is added where gdb missed one that
         changed, or would not have stopped."""
-        if stop.speaker is not None:
+        if stop.speaker is not None or stop.pending:
             return True
         if self.engine.mi and any(watch.options is not None for watch in stop.stopping):
             return True
