@@ -175,7 +175,7 @@ def needs_frame(expression: str) -> bool:
             try:
                 symbol, of_this = gdb.lookup_symbol(token)
             except gdb.error:
-                return True
+                return False  # no frame is selected, so none can be needed
             if of_this or (symbol is not None and symbol.needs_frame):
                 return True
         before = token
