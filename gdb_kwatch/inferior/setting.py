@@ -55,8 +55,7 @@ def set_watch(session: Session, request: Request) -> Watch:
     _check_slots(session, request, lvalue.regions)
     if location:
         spec = f"-location {request.expression}"
-        static = lvalue.address is not None and gdbfacts.symbol_at(lvalue.address)
-        if static and not gdbfacts.needs_frame(request.expression):
+        if _is_static(request.expression, rw, lvalue):
             # Static storage: the plain expression names the same memory, and gdb binds it anew
             # in each process; with -location it would keep an address of the last one.
             location = False
@@ -64,14 +63,24 @@ def set_watch(session: Session, request: Request) -> Watch:
     with language("c") if place else nullcontext():
         watch = _make(session, request, expression, location, options)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
-        number = watch.number
         watch.bp.delete()
         raise gdb.GdbError(
-            f"gdb would make {request.expression} a software watchpoint ({number}) and "
-            "single-step the program; it was not set."
+            f"gdb would make {request.expression} a software watchpoint and single-step the "
+            "program; it was not set.\n"
+            f"'kwatch -location {request.expression}' watches the memory that it names now."
         )
     session.registry.serve()
     return watch
+
+
+def _is_static(expression: str, rw: int, lvalue: Lvalue) -> bool:
+    """Whether an expression names static storage by itself, through no pointer and no frame."""
+    return (
+        lvalue.address is not None
+        and resolve(expression, rw).fixed
+        and gdbfacts.symbol_at(lvalue.address) is not None
+        and not gdbfacts.needs_frame(expression)
+    )
 
 
 def _check_target() -> None:

@@ -248,7 +248,7 @@ class Engine:
             watch: Watch = touch.watch
             if touch.value is not None and not touch.value.fixed and not watch.is_location:
                 last = watch.last
-                self.registry.resolve(watch)
+                self.registry.resolve(watch, moved=True)
                 if watch.last is None:
                     watch.last = last
         self.registry.aim()

@@ -242,8 +242,11 @@ class Registry:
 
     # What each one watches.
 
-    def resolve(self, watch: Watch) -> None:
-        """Work out regions, state and the value now.  Never raises for the user's reasons."""
+    def resolve(self, watch: Watch, moved: bool = False) -> None:
+        """Work out regions, state and the value now.  Never raises for the user's reasons.
+
+        ``moved``: gdb's own locations are those of before.
+        """
         watch.reason = ""
         if not watch.enabled:
             watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
@@ -281,7 +284,7 @@ class Registry:
             watch.state, watch.reason = PENDING, str(error)
             watch.watch_regions(())
             return
-        if first or gdbfacts.VERSION >= (13, 0):
+        if first or (gdbfacts.VERSION >= (13, 0) and not moved):
             self._check_against_gdb(watch)
         else:
             watch.watch_regions(watch.lvalue.regions)
