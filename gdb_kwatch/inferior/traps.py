@@ -106,6 +106,7 @@ class Engine:
         self.speakers: list[Sentinel] = []
         self.blind = False
         self._changing = False
+        self._stood: set[int] = set()  # the watchpoints at which the program stands
 
     # At a trap.
 
@@ -317,6 +318,7 @@ class Engine:
         """The stop that gdb has decided on; the engine starts afresh."""
         stop, lwp = self._stop, self._lwp
         self._lwp, self._quiet, self._stop = 0, None, None
+        self._stood = stop.stops if stop is not None else set()
         thread = gdb.selected_thread()
         if stop is None or not stop.stops or stop.quiet is None:
             return Stop()
@@ -351,7 +353,11 @@ class Engine:
                 continue
             watch.last = new
             watch.hits += 1
-            self._mend(watch)
+            # gdb itself has dropped the old value at a write of the user's.  And the watchpoint at
+            # which the program stands keeps its locations: gdb would miss them ("location number
+            # not found", gdb 13).
+            if region is None and watch.number not in self._stood:
+                self._mend(watch)
             self._untold.append(
                 Hit(
                     watch.number,
