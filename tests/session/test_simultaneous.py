@@ -87,14 +87,16 @@ def test_the_block(session):
 
 
 def test_no_escapes_on_a_dumb_terminal(session):
+    """gdb 18 styles its own frame line there when it is told to; kwatch's block stays plain."""
     with session("simultaneous") as gdb:  # TERM=dumb
         gdb.cmd("set style enabled on")
         gdb.run_to("main")
         set_on(gdb, "kwatch", "s.a", "s.c")
-        assert "hit by one instruction" in gdb.cont()
-        for command in ("list", "slots", "hits", "verify", "doctor"):
-            gdb.cmd(f"kwatch {command}")
-        assert "\x1b" not in gdb.transcript
+        out = gdb.cont()
+        block = out[: out.index("<both+")]
+        assert "hit by one instruction" in block
+        said = [gdb.cmd(f"kwatch {x}") for x in ("list", "slots", "hits", "verify", "doctor")]
+        assert "\x1b" not in block + "".join(said)
 
 
 def test_one_watchpoint_hit_is_one_row(session):
