@@ -138,13 +138,12 @@ class Engine:
         A trap is marked as handled by clearing DR6, where anybody may ask for it again: several
         sentinels that stand at the blamed address, or (not ``asked``) one after gdb's own word.
         """
-        key = ptrace.trap(lwp)
+        pc, key = ptrace.trap(lwp)
         if not key:
             return False  # 10.1 calls `stop` also at fork, exec and system-call events
         inferior = gdb.selected_inferior()
         number = inferior.num
         plan = self.registry.plans.get((number, key)) or self.registry.plan(lwp, (number, key))
-        pc = ptrace.program_counter(lwp)
         if plan.crowded or not asked:
             self.status[lwp] = ptrace.status(lwp), pc
             ptrace.clear_status(lwp)

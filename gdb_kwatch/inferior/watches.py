@@ -144,7 +144,7 @@ class Plan:
     trap need only be taken down.
     """
 
-    __slots__ = ("crowded", "simple", "touches", "words")
+    __slots__ = ("crowded", "only", "simple", "touches", "words")
 
     def __init__(self, touches: tuple[Touch, ...], crowded: bool) -> None:
         self.touches = touches
@@ -155,6 +155,8 @@ class Plan:
             else None
             for touch in touches
         ]
+        word = self.words[0] if len(touches) == 1 else None
+        self.only = (touches[0].watch, word) if word is not None else None
         self.simple = all(
             touch.blamed and not touch.watch.every and (touch.value is None or touch.value.fixed)
             for touch in touches
@@ -162,6 +164,13 @@ class Plan:
 
     def read(self, inferior: gdb.Inferior, lwp: int) -> tuple[Sequence[Reading], Sequence[Reading]]:
         """Count a hit of each, and read its value: before, and now."""
+        if self.only is not None:  # the common case, in few steps
+            watch, word = self.only
+            new = word.read(lwp)
+            if new is not None:
+                watch.hits += 1
+                old, watch.last = watch.last, new
+                return (old,), (new,)
         olds, news = [], []
         for touch, word in zip(self.touches, self.words):
             watch = touch.watch

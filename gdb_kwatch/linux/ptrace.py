@@ -74,19 +74,22 @@ _HIT_OFFSETS = [
 ]
 
 
-def trap(lwp: int) -> tuple[int, ...]:
-    """What tells a trap of a stopped LWP from others: B0 to B3 of DR6, DR7, and those of DR0 to
-    DR3 that were hit.  () where none was, or where the LWP cannot be read."""
+NO_TRAP = 0, ()
+
+
+def trap(lwp: int) -> tuple[int, tuple[int, ...]]:
+    """The PC of a stopped LWP, and what tells its trap from others: B0 to B3 of DR6, DR7, and
+    those of DR0 to DR3 that were hit.  NO_TRAP where none was, or where the LWP cannot be read."""
     dr6 = _quick(PEEKUSER, lwp, _DR6, 0)
     bits = dr6 & 15
     if not bits or dr6 == _MASK:
-        return ()
+        return NO_TRAP
+    pc = _quick(PEEKUSER, lwp, _RIP, 0)
+    dr7 = _quick(PEEKUSER, lwp, _DR7, 0)
     offsets = _HIT_OFFSETS[bits]
-    first = _quick(PEEKUSER, lwp, offsets[0], 0)
     if len(offsets) == 1:
-        return bits, _quick(PEEKUSER, lwp, _DR7, 0), first
-    rest = [_quick(PEEKUSER, lwp, offset, 0) for offset in offsets[1:]]
-    return bits, _quick(PEEKUSER, lwp, _DR7, 0), first, *rest
+        return pc, (bits, dr7, _quick(PEEKUSER, lwp, offsets[0], 0))
+    return pc, (bits, dr7, *[_quick(PEEKUSER, lwp, offset, 0) for offset in offsets])
 
 
 class Word:
