@@ -147,8 +147,6 @@ class Session:
     @guarded()
     def at_unloaded(self) -> None:
         """The program has unloaded a library: no watchpoint may use what gdb freed with it."""
-        if not gdb.selected_inferior().pid:
-            return  # gdb parses all of them when the next process starts
         for watch in list(self.registry.here()):
             if watch.access != "execute" and not parse_again(watch.bp):
                 self.registry.resolve(watch)

@@ -37,9 +37,27 @@ class Farewell:
 
 
 def follow(objfile: gdb.Objfile, action: Callable[[], None]) -> None:
-    """Have ``action`` called when ``objfile`` leaves, where this gdb needs it."""
-    if gdbfacts.VERSION[0] < _PARSES_AGAIN:
-        objfile.kwatch_farewell = Farewell(action)
+    """Have ``action`` called when the program unloads the library ``objfile``, where this gdb
+    needs it."""
+    if gdbfacts.VERSION[0] >= _PARSES_AGAIN:
+        return
+    library = objfile.owner or objfile  # a file of debug information goes with its library
+    filename = library.filename
+
+    def left() -> None:
+        if _is_unloading(filename):
+            action()
+
+    objfile.kwatch_farewell = Farewell(left)
+
+
+def _is_unloading(filename: str | None) -> bool:
+    """Whether the running program has unloaded that library: not a ``file`` command nor an exec,
+    where the symbols of another file may be half read (a lookup ends 13.1 with a segmentation
+    fault), and gdb parses all watchpoints itself once they are there."""
+    thread = gdb.selected_thread()
+    main = gdb.current_progspace().filename
+    return thread is not None and thread.is_running() and main not in (None, filename)
 
 
 def parse_again(bp: gdb.Breakpoint) -> bool:
