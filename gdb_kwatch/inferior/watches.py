@@ -451,8 +451,8 @@ class Registry:
             for watch in self.here():
                 if watch.access != "execute" and watch.armed and self.follows(watch):
                     wanted |= watch.pieces
-        if len(wanted) > SLOTS:
-            wanted = set(sorted(wanted)[:SLOTS])
+        if len(self.pieces_in_use()) > SLOTS:
+            wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         pool.aim(wanted)
 
     def serve(self) -> None:
