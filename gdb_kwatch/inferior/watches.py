@@ -342,11 +342,15 @@ class Registry:
         self.plans.clear()
 
     def expire(self, watch: Watch) -> None:
-        """Give up an address that means nothing any more; its slot is free."""
+        """Give up an address that means nothing any more.  A kwatch's slot is free; a native is
+        gdb's, which goes on watching there."""
         watch.state = EXPIRED
+        if watch.options is None:
+            watch.watch_regions(watch.lvalue.regions if watch.lvalue is not None else ())
+            return
         watch.enabled = False
         watch.watch_regions(())
-        if watch.options is not None and watch.bp.enabled:
+        if watch.bp.enabled:
             watch.bp.enabled = False
 
     def _check_against_gdb(self, watch: Watch) -> None:
