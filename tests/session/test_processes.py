@@ -57,7 +57,6 @@ def test_detached_the_process_goes_on_untouched(session, waiting):
 def test_while_the_program_runs(session, waiting):
     """A running program's registers cannot be read; every command still answers."""
     with session("waiting") as gdb:
-        gdb.cmd("set non-stop on")
         out = gdb.cmd(f"attach {waiting.pid}")
         if "Operation not permitted" in out:
             pytest.skip("attaching is not permitted here")
