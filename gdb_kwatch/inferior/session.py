@@ -118,7 +118,7 @@ class Session:
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         if not isinstance(bp, Sentinel):
             self.registry.deleted(bp)
-        elif not bp.leaving and not self._robbed:
+        elif not bp.leaving and not self._robbed and self.registry.is_in_use(bp):
             # A script that clears all breakpoints; nothing can be made in this event.
             self._robbed = True
             self.reporter.warn(
@@ -139,6 +139,7 @@ class Session:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """Symbols moved or came: work everything out again."""
+        self.registry.forget_hidden()
         follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
         self.refresh()
@@ -147,6 +148,7 @@ class Session:
     @guarded()
     def at_unloaded(self) -> None:
         """The program has unloaded a library: no watchpoint may use what gdb freed with it."""
+        self.registry.forget_hidden()
         for watch in list(self.registry.here()):
             if watch.access != "execute" and not parse_again(watch.bp):
                 self.registry.resolve(watch)
@@ -189,6 +191,7 @@ class Session:
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
+        self.registry.forget_hidden()
         space = getattr(event.inferior, "progspace", None)
         for watch in self.registry.watches.values():
             if watch.progspace == space and watch.access != "execute" and watch.state != EXPIRED:
@@ -203,6 +206,7 @@ class Session:
     def at_hook(self) -> None:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         self.hooked = True
+        self.registry.forget_hidden()
         spoken, self.engine.speakers = self.engine.speakers, []
         for sentinel in spoken:
             self.spent.append(sentinel)
@@ -223,6 +227,7 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
+        self.registry.forget_hidden()
         if not self.hooked and self.registry.watches:
             self.at_hook()  # the user has defined hook-stop anew; better late than never
         self.hooked = False
@@ -255,6 +260,8 @@ class Session:
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         for watch in list(self.registry.here()):
+            if watch.enabled != watch.bp.enabled and watch.state != EXPIRED:
+                self.registry.switched(watch)  # ``enable once``: gdb sends no event
             if watch.access == "execute":
                 continue
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled

@@ -80,6 +80,7 @@ class Watch:
         self.reason = ""
         self.enabled: bool = bp.enabled
         self.once = False  # ``enable once``
+        self.thread: int | None = bp.thread
         self.gdb_hits: int = bp.hit_count
         self.ignore_count: int = bp.ignore_count
         self.warned: set[str] = set()
@@ -235,9 +236,33 @@ class Registry:
         if self.watches.pop(bp.number, None) is not None:
             self.aim()
 
+    def forget_hidden(self) -> None:
+        """Let go of the watchpoints of threads that have ended.
+
+        gdb up to 13 hides such a breakpoint and deletes it at its next stop, exec or run without
+        any event: the gdb.Breakpoint stays "valid" and points to freed memory
+        (``remove_threaded_breakpoints``, ``gdbpy_breakpoint_deleted``).  So this comes before
+        anything else looks at one.  ``gdb.breakpoints()`` has those that gdb still has.
+        """
+        if gdbfacts.VERSION >= (14, 0) or all(w.thread is None for w in self.watches.values()):
+            return
+        alive = {t.global_num for inferior in gdb.inferiors() for t in inferior.threads()}
+        there = {id(bp) for bp in gdb.breakpoints()}
+        gone = [
+            watch
+            for watch in self.watches.values()
+            if watch.thread is not None
+            and (watch.thread not in alive or id(watch.bp) not in there)
+        ]
+        for watch in gone:
+            del self.watches[watch.number]
+        if gone:
+            self.aim()
+
     def switched(self, watch: Watch) -> bool:
         """The user, or gdb, changed something; True if it was enabled or disabled."""
         bp = watch.bp
+        watch.thread = bp.thread
         watch.once = gdbfacts.is_enabled_once(bp)
         if bp.condition != watch.condition:
             watch.condition = bp.condition
@@ -433,6 +458,14 @@ class Registry:
 
     def pool(self) -> Pool | None:
         return self.pools.get(gdb.current_progspace())
+
+    def is_in_use(self, sentinel: Sentinel) -> bool:
+        """Whether its program space has an inferior; gdb takes the space away with the last one,
+        breakpoints and all."""
+        spaces = [inferior.progspace for inferior in gdb.inferiors()]
+        return any(
+            sentinel in pool.sentinels and space in spaces for space, pool in self.pools.items()
+        )
 
     def make_pool(self) -> None:
         """A pool for the current program space.  Not in a breakpoint event, not in `stop`."""
