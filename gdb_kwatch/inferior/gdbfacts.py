@@ -28,7 +28,7 @@ WATCH_TYPES = (
 )
 
 _LOCATION = re.compile(r"^\s*-?\d+\.\d+\s.*?(0x[0-9a-f]+)", re.M)
-_CODE_ADDRESS = re.compile(r"0x[0-9a-f]+")
+_CODE_LOCATION = re.compile(r"^\s*\d+\.\d+\s+y\s+(0x[0-9a-f]+).*?(?: inf ([\d, ]+))?$", re.M)
 
 
 def interpreter_is_mi() -> bool:
@@ -99,17 +99,26 @@ def unlisted() -> list[Unlisted]:
     ]
 
 
-def code_address(bp: gdb.Breakpoint) -> int | None:
-    """Where a hardware breakpoint stands; None while it is pending."""
-    found = location_addresses(bp)
-    if found:
-        return found[0]
+def code_addresses(bp: gdb.Breakpoint) -> list[int]:
+    """Where a hardware breakpoint stands in the selected inferior; [] while it is pending."""
+    inferior = gdb.selected_inferior().num
+    if hasattr(bp, "locations"):
+        return [
+            int(location.address)
+            for location in bp.locations
+            if location.address is not None
+            and location.enabled
+            and inferior in (location.thread_groups or [inferior])
+        ]
     try:
-        text = gdb.execute(f"info breakpoints {bp.number}", to_string=True)
+        text = gdb.execute(f"maint info breakpoints {bp.number}", to_string=True)
     except gdb.error:
-        return None
-    match = _CODE_ADDRESS.search(text)
-    return int(match.group(), 16) if match else None
+        return []
+    return [
+        int(address, 16)
+        for address, inferiors in _CODE_LOCATION.findall(text)
+        if not inferiors or str(inferior) in inferiors.split(", ")
+    ]
 
 
 def is_enabled_once(bp: gdb.Breakpoint) -> bool:

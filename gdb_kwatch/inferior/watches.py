@@ -287,9 +287,9 @@ class Registry:
             watch.watch_regions(())
             return
         if watch.access == "execute":
-            address = gdbfacts.code_address(watch.bp)
-            watch.state = INSTALLED if address is not None else PENDING
-            watch.watch_regions(() if address is None else (Region(address, 1, EXECUTE),))
+            addresses = gdbfacts.code_addresses(watch.bp)
+            watch.state = INSTALLED if addresses else PENDING
+            watch.watch_regions(tuple(Region(address, 1, EXECUTE) for address in addresses))
             return
         if not gdb.selected_inferior().pid:
             self._without_process(watch)
