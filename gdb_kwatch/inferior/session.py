@@ -142,7 +142,8 @@ class Session:
         self.registry.forget_hidden()
         follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
-        self.refresh()
+        if event.new_objfile.progspace == gdb.current_progspace():
+            self.refresh()
         self.registry.serve()
 
     @guarded()

@@ -9,6 +9,7 @@ import gdb
 from gdb_kwatch.core.debugreg import HIT_MASK, SLOTS, Piece, Registers
 from gdb_kwatch.linux import ptrace
 
+from . import gdbfacts
 from .session import Session
 from .watches import Watch
 
@@ -36,6 +37,14 @@ class Armed:
     threads: int
     of: int
     slots: tuple[int, ...]
+
+
+def _name(inferior: gdb.Inferior, thread: gdb.InferiorThread) -> str:
+    """gdb 10 aborts where the name of another inferior's thread is asked for
+    (``target_thread_name: Assertion 'info->inf == current_inferior ()'``)."""
+    if gdbfacts.VERSION < (11, 0) and inferior != gdb.selected_inferior():
+        return ""
+    return thread.name or ""
 
 
 class Threads:
@@ -68,7 +77,9 @@ class Threads:
                 for watch in self.session.registry.watches.values()
                 if piece in watch.pieces and watch.progspace == space
             ]
-        return ThreadSlots(inferior.num, thread.num, lwp, thread.name or "", registers, owners)
+        return ThreadSlots(
+            inferior.num, thread.num, lwp, _name(inferior, thread), registers, owners
+        )
 
     def registers(self, lwp: int) -> Registers | None:
         """As the CPU left them: DR6, which is cleared to mark a trap as handled, is shown whole

@@ -73,6 +73,7 @@ class Watch:
         self.condition_function = local_context(bp.condition)
         self.lvalue: Lvalue | None = None
         self.regions: tuple[Region, ...] = ()
+        self.passed_over: set[int] = set()
         self.pieces: frozenset[Piece] = frozenset()
         self.last: Reading = None
         self.hits = 0
@@ -129,8 +130,9 @@ class Watch:
     def armed(self) -> bool:
         return self.state == INSTALLED
 
-    def is_at(self, address: int) -> bool:
-        return any(region.covers(address) for region in self.regions)
+    def kept(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        """Without those that gdb did not take a location for."""
+        return tuple(r for n, r in enumerate(regions) if n not in self.passed_over)
 
     def watch_regions(self, regions: tuple[Region, ...]) -> None:
         self.regions = regions
@@ -251,8 +253,7 @@ class Registry:
         gone = [
             watch
             for watch in self.watches.values()
-            if watch.thread is not None
-            and (watch.thread not in alive or id(watch.bp) not in there)
+            if watch.thread is not None and (watch.thread not in alive or id(watch.bp) not in there)
         ]
         for watch in gone:
             del self.watches[watch.number]
@@ -321,7 +322,7 @@ class Registry:
         if first or (gdbfacts.VERSION >= (13, 0) and not moved):
             self._check_against_gdb(watch)
         else:
-            watch.watch_regions(watch.lvalue.regions)
+            watch.watch_regions(watch.kept(watch.lvalue.regions))
         self._read(watch)
 
     def _without_process(self, watch: Watch) -> None:
@@ -379,14 +380,19 @@ class Registry:
             watch.bp.enabled = False
 
     def _check_against_gdb(self, watch: Watch) -> None:
-        """Where gdb made one location elsewhere (a C++ reference's pointer, say), gdb is right."""
-        assert watch.lvalue is not None
-        regions = watch.lvalue.regions
+        """Where gdb made its locations is where it watches (``a, b`` takes none for a; a C++
+        reference one for the pointer behind it)."""
+        lvalue = watch.lvalue
+        assert lvalue is not None
+        regions = lvalue.regions
         gdbs = gdbfacts.location_addresses(watch.bp)
         if len(gdbs) == 1 and len(regions) == 1:
-            regions = (Region(gdbs[0], watch.lvalue.regions[0].length, watch.rw),)
+            regions = (Region(gdbs[0], regions[0].length, watch.rw),)
+            if lvalue.fixed:
+                lvalue.address = gdbs[0]
         elif gdbs:
-            regions = tuple(region for region in regions if region.address in gdbs)
+            watch.passed_over = {n for n, r in enumerate(regions) if r.address not in gdbs}
+            regions = watch.kept(regions)
         watch.watch_regions(regions)
 
     def _read(self, watch: Watch) -> None:
@@ -431,7 +437,8 @@ class Registry:
                     slots,
                     *watch.regions[-1][:2],
                     watch.access,
-                    execute or (blamed is not None and watch.is_at(registers.addresses[blamed])),
+                    execute
+                    or (blamed is not None and _gdb_looks_at(watch, registers.addresses[blamed])),
                     None if execute else watch.lvalue,
                 )
             )
@@ -511,6 +518,15 @@ class Registry:
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
         return self.adopting or watch.options is not None
+
+
+def _gdb_looks_at(watch: Watch, address: int) -> bool:
+    """Whether gdb has a location there, so that it checks the watchpoint when it blames it."""
+    there = gdbfacts.location_addresses(watch.bp)
+    return any(
+        region.covers(address) and (not there or region.address in there)
+        for region in watch.regions
+    )
 
 
 def overlap(regions: Sequence[Region], address: int, length: int) -> bool:
