@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import gdb
 
 from gdb_kwatch.core.expression import tokens_of
+from gdb_kwatch.linux import ptrace
 
 VERSION = tuple(int(n) for n in re.findall(r"\d+", gdb.VERSION)[:2])
 
@@ -246,3 +247,12 @@ def why_no_registers() -> str:
         f"another kind of target: {name or 'unknown'}).\n"
         "In a container, allow SYS_PTRACE; 'kwatch doctor' tells more."
     )
+
+
+def can_read_registers(lwp: int) -> bool:
+    """Whether this gdb traces ``lwp`` by ptrace, so that its debug registers can be read."""
+    try:
+        ptrace.status(lwp)
+    except OSError:
+        return False
+    return True

@@ -19,7 +19,8 @@ from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again
-from .watches import EXPIRED, SOFTWARE, UNREADABLE_STATE, Registry, Watch
+from .watch import EXPIRED, SOFTWARE, UNREADABLE_STATE, Watch
+from .watches import Registry
 
 
 class Reporter(Protocol):

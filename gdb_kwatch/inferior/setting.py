@@ -19,7 +19,7 @@ from . import gdbfacts
 from .gdbfacts import language
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
-from .watches import Options, Watch, can_read_registers
+from .watch import Options, Watch
 
 _COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
 _INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
@@ -102,7 +102,7 @@ def _check_target() -> None:
         raise gdb.GdbError(
             "Cannot set a kwatch while the selected thread is running; interrupt it first."
         )
-    if not can_read_registers(thread.ptid[1]):
+    if not gdbfacts.can_read_registers(thread.ptid[1]):
         raise gdb.GdbError(gdbfacts.why_no_registers())
 
 

@@ -11,7 +11,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
 from .session import Session
-from .watches import Watch
+from .watch import Watch
 
 
 @dataclass(frozen=True)

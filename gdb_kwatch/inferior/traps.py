@@ -39,7 +39,8 @@ from gdb_kwatch.linux import ptrace
 from . import faults, gdbfacts
 from .lvalues import in_frame
 from .sentinels import Sentinel, tick
-from .watches import Registry, Watch, overlap
+from .watch import Watch, overlap
+from .watches import Registry
 
 
 @dataclass

@@ -1,194 +1,37 @@
-"""Who owns slots: every hardware watchpoint and hardware breakpoint of the session.
+"""The registry: every hardware watchpoint and hardware breakpoint of the session.
 
-A `Watch` stands beside each gdb.Breakpoint that uses slots, made by ``kwatch`` or by gdb's own
-commands or by another script; kwatch's sentinels are told apart by class.  The registry follows
-gdb's breakpoint events, works out what each one watches, aims the sentinels, and knows who shares
-a slot.
+It follows gdb's breakpoint events, works out what each one watches, aims the sentinels, and knows
+who holds which slot.  kwatch's own sentinels are told apart by class.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import gdb
 
-from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece, Registers, blamed_slot
-from gdb_kwatch.core.expression import has_side_effects, tokens_of
-from gdb_kwatch.core.records import ACCESS_RW, Region, Touch
+from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
+from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
-from .lvalues import Lvalue, NotWatchable, Reading, frame_or_none, in_frame, raw, resolve
-from .sentinels import Pool, Sentinel, next_made
-
-_KINDS = {
-    gdb.BP_WATCHPOINT: ("watch", "write"),
-    gdb.BP_HARDWARE_WATCHPOINT: ("watch", "write"),
-    gdb.BP_READ_WATCHPOINT: ("rwatch", "read"),
-    gdb.BP_ACCESS_WATCHPOINT: ("awatch", "access"),
-    gdbfacts.HARDWARE_BREAKPOINT: ("hbreak", "execute"),
-}
-MENTIONS = {
-    "write": "Hardware watchpoint",
-    "read": "Hardware read watchpoint",
-    "access": "Hardware access (read/write) watchpoint",
-    "execute": "Hardware assisted breakpoint",
-}
-_LOCATION = re.compile(r"^-l(?:ocation)?\s+")
-
-INSTALLED = "installed"
-DISABLED = "disabled"
-PENDING = "pending"  # no process, or its symbol is not there yet
-SOFTWARE = "software"
-EXPIRED = "address expired"
-UNREADABLE_STATE = "unreadable"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``kwatch`` knows of a watchpoint and gdb does not."""
-
-    every: bool = False
-    spec: str = ""  # what was asked for, where gdb's own expression is another
-    place: tuple[int, int] | None = None  # address and size of a ``-size`` watch
-
-
-class Watch:
-    """One owner of slots.  ``options`` is set for a kwatch, None for a native."""
-
-    def __init__(self, bp: gdb.Breakpoint | gdbfacts.Unlisted, options: Options | None) -> None:
-        self.bp = bp
-        self.number: int = bp.number
-        self.made = next_made()
-        self.options = options
-        self.kind, self.access = _KINDS[bp.type]
-        if options is not None:
-            self.kind = "kwatch"
-        self.progspace = gdb.current_progspace()
-        self.pid = gdb.selected_inferior().pid
-        self.frame = frame_or_none()
-        self.condition: str | None = bp.condition
-        self.condition_function = local_context(bp.condition)
-        self.lvalue: Lvalue | None = None
-        self.regions: tuple[Region, ...] = ()
-        self.passed_over: set[int] = set()
-        self.pieces: frozenset[Piece] = frozenset()
-        self.last: Reading = None
-        self.hits = 0
-        self.state = PENDING
-        self.reason = ""
-        self.enabled: bool = bp.enabled
-        self.once = False  # ``enable once``
-        self.thread: int | None = bp.thread
-        self.gdb_hits: int = bp.hit_count
-        self.ignore_count: int = bp.ignore_count
-        self.warned: set[str] = set()
-        self.was_hardware: bool = bp.type != gdb.BP_WATCHPOINT  # gdb said so
-
-    @property
-    def expression(self) -> str:
-        """As it was asked for; for gdb's own as ``info breakpoints`` has it."""
-        if self.options is not None and self.options.spec:
-            return self.options.spec
-        if self.access == "execute":
-            return str(self.bp.location)
-        return str(self.bp.expression)
-
-    @property
-    def watched(self) -> str:
-        """The expression without -location."""
-        return _LOCATION.sub("", str(self.bp.expression))
-
-    @property
-    def is_location(self) -> bool:
-        """Whether its address was fixed once and for all by -location."""
-        return _LOCATION.match(str(self.bp.expression or "")) is not None
-
-    @property
-    def temporary(self) -> bool:
-        """To be deleted at its first stop (`tbreak`-style disposition)."""
-        return bool(self.bp.is_valid() and self.bp.temporary)
-
-    @property
-    def every(self) -> bool:
-        return self.options is not None and self.options.every
-
-    @property
-    def rw(self) -> int:
-        return ACCESS_RW[self.access]
-
-    @property
-    def mention(self) -> str:
-        """As gdb names it: ``Hardware watchpoint 2: s.a``."""
-        if self.state == SOFTWARE:
-            return f"Watchpoint {self.number}: {self.expression}"
-        return f"{MENTIONS[self.access]} {self.number}: {self.expression}"
-
-    @property
-    def armed(self) -> bool:
-        return self.state == INSTALLED
-
-    def kept(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
-        """Without those that gdb did not take a location for."""
-        return tuple(r for n, r in enumerate(regions) if n not in self.passed_over)
-
-    def watch_regions(self, regions: tuple[Region, ...]) -> None:
-        self.regions = regions
-        self.pieces = frozenset(p for region in regions for p in region.pieces())
-
-
-class Plan:
-    """What a trap means, worked out once: the watchpoints in its way, by number.
-
-    ``crowded``: several sentinels will be asked about it.  ``words`` read the values of those
-    that are fixed and short.  ``simple``: gdb will look at all that there is to see, so that the
-    trap need only be taken down.
-    """
-
-    __slots__ = ("crowded", "only", "simple", "touches", "words")
-
-    def __init__(self, touches: tuple[Touch, ...], crowded: bool) -> None:
-        self.touches = touches
-        self.crowded = crowded
-        self.words = [
-            ptrace.Word(touch.value.address, touch.value.size)
-            if touch.value is not None and touch.value.is_word
-            else None
-            for touch in touches
-        ]
-        word = self.words[0] if len(touches) == 1 else None
-        self.only = (touches[0].watch, word) if word is not None else None
-        self.simple = all(
-            touch.blamed and not touch.watch.every and (touch.value is None or touch.value.fixed)
-            for touch in touches
-        )
-
-    def read(self, inferior: gdb.Inferior, lwp: int) -> tuple[Sequence[Reading], Sequence[Reading]]:
-        """Count a hit of each, and read its value: before, and now."""
-        if self.only is not None:  # the common case, in few steps
-            watch, word = self.only
-            new = word.read(lwp)
-            if new is not None:
-                watch.hits += 1
-                old, watch.last = watch.last, new
-                return (old,), (new,)
-        olds, news = [], []
-        for touch, word in zip(self.touches, self.words):
-            watch = touch.watch
-            watch.hits += 1
-            old = new = watch.last
-            if word is not None:
-                new = word.read(lwp)
-                if new is None:
-                    new = touch.value.read(inferior)
-                watch.last = new
-            elif touch.value is not None:
-                new = watch.last = touch.value.read(inferior)
-            olds.append(old)
-            news.append(new)
-        return olds, news
+from .lvalues import Lvalue, NotWatchable, in_frame, raw, resolve
+from .plans import Plan, make_plan
+from .sentinels import Pool, Sentinel
+from .watch import (
+    DISABLED,
+    EXPIRED,
+    INSTALLED,
+    KINDS,
+    PENDING,
+    SOFTWARE,
+    UNREADABLE_STATE,
+    Options,
+    Watch,
+    local_context,
+    overlap,
+)
 
 
 class Registry:
@@ -207,7 +50,7 @@ class Registry:
     # What gdb tells.
 
     def created(self, bp: gdb.Breakpoint) -> None:
-        if isinstance(bp, Sentinel) or bp.type not in _KINDS:
+        if isinstance(bp, Sentinel) or bp.type not in KINDS:
             return
         watch = Watch(bp, self.making)
         self.watches[watch.number] = watch
@@ -411,38 +254,9 @@ class Registry:
 
     def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
         """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
-        registers = ptrace.debug_registers(lwp)
-        touches = self._find_touches(registers)
-        pool = self.pool()
-        blamed = blamed_slot(registers.hits())
-        where = registers.addresses[blamed] if blamed is not None else None
-        sentinels = pool.at(where) if pool is not None and where is not None else 0
-        plan = self.plans[key] = Plan(touches, sentinels > 1)
+        watches = [watch for watch in self.here() if self.follows(watch)]
+        plan = self.plans[key] = make_plan(ptrace.debug_registers(lwp), watches, self.pool())
         return plan
-
-    def _find_touches(self, registers: Registers) -> tuple[Touch, ...]:
-        hits = registers.hits()
-        blamed = blamed_slot(hits)
-        touches = []
-        for watch in sorted(self.here(), key=lambda w: w.number):
-            slots = tuple(slot for slot, piece in hits.items() if piece in watch.pieces)
-            if not slots or not self.follows(watch):
-                continue
-            execute = watch.access == "execute"
-            touches.append(
-                Touch(
-                    watch,
-                    watch.number,
-                    watch.expression,
-                    slots,
-                    *watch.regions[-1][:2],
-                    watch.access,
-                    execute
-                    or (blamed is not None and _gdb_looks_at(watch, registers.addresses[blamed])),
-                    None if execute else watch.lvalue,
-                )
-            )
-        return tuple(touches)
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
         """What the slots of the current inferior are wanted for."""
@@ -518,45 +332,3 @@ class Registry:
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
         return self.adopting or watch.options is not None
-
-
-def _gdb_looks_at(watch: Watch, address: int) -> bool:
-    """Whether gdb has a location there, so that it checks the watchpoint when it blames it."""
-    there = gdbfacts.location_addresses(watch.bp)
-    return any(
-        region.covers(address) and (not there or region.address in there)
-        for region in watch.regions
-    )
-
-
-def overlap(regions: Sequence[Region], address: int, length: int) -> bool:
-    """Whether one of ``regions`` shares a byte with (address, length)."""
-    return any(r.address < address + length and address < r.address + r.length for r in regions)
-
-
-def local_context(condition: str | None) -> gdb.Symbol | None:
-    """The function whose locals a condition uses, where it was set; None if it uses none.
-
-    gdb tests such a condition in the innermost frame of that block (`block_innermost_frame`).
-    """
-    frame = frame_or_none()
-    if not condition or frame is None:
-        return None
-    for token in tokens_of(condition):
-        if token[0].isalpha() or token[0] == "_":
-            try:
-                symbol = gdb.lookup_symbol(token)[0]
-            except gdb.error:
-                continue
-            if symbol is not None and symbol.needs_frame:
-                return frame.function()
-    return None
-
-
-def can_read_registers(lwp: int) -> bool:
-    """Whether this gdb traces ``lwp`` by ptrace, so that its debug registers can be read."""
-    try:
-        ptrace.status(lwp)
-    except OSError:
-        return False
-    return True

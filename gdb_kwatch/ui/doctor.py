@@ -9,8 +9,8 @@ import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.inferior import faults, gdbfacts
+from gdb_kwatch.inferior.gdbfacts import can_read_registers
 from gdb_kwatch.inferior.session import Session
-from gdb_kwatch.inferior.watches import can_read_registers
 from gdb_kwatch.linux import canary, rights
 from gdb_kwatch.linux.rights import Fact
 

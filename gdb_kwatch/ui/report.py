@@ -8,7 +8,7 @@ import gdb
 
 from gdb_kwatch.core.records import Hit, Trap
 from gdb_kwatch.inferior.traps import Engine, Stop
-from gdb_kwatch.inferior.watches import MENTIONS, Watch
+from gdb_kwatch.inferior.watch import MENTIONS, Watch
 
 from . import style
 from .places import Place, place_of, source_line

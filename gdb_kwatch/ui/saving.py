@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gdb_kwatch.inferior.watches import Watch
+from gdb_kwatch.inferior.watch import Watch
 
 
 def script(watches: Iterable[Watch]) -> str:

@@ -12,7 +12,7 @@ from gdb_kwatch.core.debugreg import ACCESS_NAMES, SLOTS, status_flags
 from gdb_kwatch.core.records import USER, Trap, dumps
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
-from gdb_kwatch.inferior.watches import INSTALLED, SOFTWARE, Watch
+from gdb_kwatch.inferior.watch import INSTALLED, SOFTWARE, Watch
 
 from .places import place_of
 from .report import UNCHANGED, count_of, fill_in

@@ -1,0 +1,158 @@
+"""One owner of slots: a `Watch` stands beside each gdb.Breakpoint that uses debug registers, made
+by ``kwatch``, by gdb's own commands or by another script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import gdb
+
+from gdb_kwatch.core.debugreg import Piece
+from gdb_kwatch.core.expression import tokens_of
+from gdb_kwatch.core.records import ACCESS_RW, Region
+
+from . import gdbfacts
+from .lvalues import Lvalue, Reading, frame_or_none
+from .sentinels import next_made
+
+KINDS = {
+    gdb.BP_WATCHPOINT: ("watch", "write"),
+    gdb.BP_HARDWARE_WATCHPOINT: ("watch", "write"),
+    gdb.BP_READ_WATCHPOINT: ("rwatch", "read"),
+    gdb.BP_ACCESS_WATCHPOINT: ("awatch", "access"),
+    gdbfacts.HARDWARE_BREAKPOINT: ("hbreak", "execute"),
+}
+MENTIONS = {
+    "write": "Hardware watchpoint",
+    "read": "Hardware read watchpoint",
+    "access": "Hardware access (read/write) watchpoint",
+    "execute": "Hardware assisted breakpoint",
+}
+_LOCATION = re.compile(r"^-l(?:ocation)?\s+")
+
+INSTALLED = "installed"
+DISABLED = "disabled"
+PENDING = "pending"  # no process, or its symbol is not there yet
+SOFTWARE = "software"
+EXPIRED = "address expired"
+UNREADABLE_STATE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``kwatch`` knows of a watchpoint and gdb does not."""
+
+    every: bool = False
+    spec: str = ""  # what was asked for, where gdb's own expression is another
+    place: tuple[int, int] | None = None  # address and size of a ``-size`` watch
+
+
+class Watch:
+    """One owner of slots.  ``options`` is set for a kwatch, None for a native."""
+
+    def __init__(self, bp: gdb.Breakpoint | gdbfacts.Unlisted, options: Options | None) -> None:
+        self.bp = bp
+        self.number: int = bp.number
+        self.made = next_made()
+        self.options = options
+        self.kind, self.access = KINDS[bp.type]
+        if options is not None:
+            self.kind = "kwatch"
+        self.progspace = gdb.current_progspace()
+        self.pid = gdb.selected_inferior().pid
+        self.frame = frame_or_none()
+        self.condition: str | None = bp.condition
+        self.condition_function = local_context(bp.condition)
+        self.lvalue: Lvalue | None = None
+        self.regions: tuple[Region, ...] = ()
+        self.passed_over: set[int] = set()
+        self.pieces: frozenset[Piece] = frozenset()
+        self.last: Reading = None
+        self.hits = 0
+        self.state = PENDING
+        self.reason = ""
+        self.enabled: bool = bp.enabled
+        self.once = False  # ``enable once``
+        self.thread: int | None = bp.thread
+        self.gdb_hits: int = bp.hit_count
+        self.ignore_count: int = bp.ignore_count
+        self.warned: set[str] = set()
+        self.was_hardware: bool = bp.type != gdb.BP_WATCHPOINT  # gdb said so
+
+    @property
+    def expression(self) -> str:
+        """As it was asked for; for gdb's own as ``info breakpoints`` has it."""
+        if self.options is not None and self.options.spec:
+            return self.options.spec
+        if self.access == "execute":
+            return str(self.bp.location)
+        return str(self.bp.expression)
+
+    @property
+    def watched(self) -> str:
+        """The expression without -location."""
+        return _LOCATION.sub("", str(self.bp.expression))
+
+    @property
+    def is_location(self) -> bool:
+        """Whether its address was fixed once and for all by -location."""
+        return _LOCATION.match(str(self.bp.expression or "")) is not None
+
+    @property
+    def temporary(self) -> bool:
+        """To be deleted at its first stop (`tbreak`-style disposition)."""
+        return bool(self.bp.is_valid() and self.bp.temporary)
+
+    @property
+    def every(self) -> bool:
+        return self.options is not None and self.options.every
+
+    @property
+    def rw(self) -> int:
+        return ACCESS_RW[self.access]
+
+    @property
+    def mention(self) -> str:
+        """As gdb names it: ``Hardware watchpoint 2: s.a``."""
+        if self.state == SOFTWARE:
+            return f"Watchpoint {self.number}: {self.expression}"
+        return f"{MENTIONS[self.access]} {self.number}: {self.expression}"
+
+    @property
+    def armed(self) -> bool:
+        return self.state == INSTALLED
+
+    def kept(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
+        """Without those that gdb did not take a location for."""
+        return tuple(r for n, r in enumerate(regions) if n not in self.passed_over)
+
+    def watch_regions(self, regions: tuple[Region, ...]) -> None:
+        self.regions = regions
+        self.pieces = frozenset(p for region in regions for p in region.pieces())
+
+
+def local_context(condition: str | None) -> gdb.Symbol | None:
+    """The function whose locals a condition uses, where it was set; None if it uses none.
+
+    gdb tests such a condition in the innermost frame of that block (`block_innermost_frame`).
+    """
+    frame = frame_or_none()
+    if not condition or frame is None:
+        return None
+    for token in tokens_of(condition):
+        if token[0].isalpha() or token[0] == "_":
+            try:
+                symbol = gdb.lookup_symbol(token)[0]
+            except gdb.error:
+                continue
+            if symbol is not None and symbol.needs_frame:
+                return frame.function()
+    return None
+
+
+def overlap(regions: Sequence[Region], address: int, length: int) -> bool:
+    """Whether one of ``regions`` shares a byte with (address, length)."""
+    return any(r.address < address + length and address < r.address + r.length for r in regions)
