@@ -13,8 +13,9 @@ SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t")
 VALUED = ("-size",)
 OPTIONS = (*SWITCHES, *VALUED)
 
-_THREAD = re.compile(r"\s+(thread|task)\s+(\S+)\s*$")
+_THREAD = re.compile(r"(?:^|\s)(thread|task)\s+(\S+)\s*$")
 _IF = re.compile(r"(?<![\w$])if(?![\w$])")
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.S)
 
 
 class UsageError(ValueError):
@@ -35,14 +36,6 @@ class Request:
     task: str | None = None
     condition: str | None = None
 
-    def options(self) -> str:
-        """The options as they would be typed again."""
-        words = [{"write": "", "access": "-a", "read": "-r"}[self.access]]
-        words += [word for word, on in (("-every", self.every), ("-t", self.temporary)) if on]
-        words += ["-location"] if self.location else []
-        words += [f"-size {self.size}"] if self.size is not None else []
-        return " ".join(word for word in words if word)
-
 
 def _option(word: str) -> str:
     """The option that ``word`` stands for, cut short or not."""
@@ -59,22 +52,20 @@ def _option(word: str) -> str:
 
 
 def outermost(text: str) -> list[int]:
-    """The places in ``text`` outside of brackets and quotes."""
-    places, depth, quote, i = [], 0, "", 0
+    """The places in ``text`` outside of brackets and quotes.  A quote that nothing closes is none:
+    Rust's ``'a``, Ada's ``x'first``."""
+    places, depth, i = [], 0, 0
     while i < len(text):
         char = text[i]
-        if quote:
-            if char == "\\":
-                i += 1
-            elif char == quote:
-                quote = ""
-        elif char in "\"'":
-            quote = char
-        elif char in "([{":
+        quoted = _QUOTED.match(text, i)
+        if quoted:
+            i = quoted.end()
+            continue
+        if char in "([{":
             depth += 1
         elif char in ")]}":
-            depth -= 1
-        elif depth <= 0:
+            depth = max(depth - 1, 0)
+        elif depth == 0:
             places.append(i)
         i += 1
     return places
@@ -84,18 +75,21 @@ def _cut_condition(text: str) -> tuple[str, str | None]:
     outside = set(outermost(text))
     for match in _IF.finditer(text):
         if match.start() in outside:
-            condition = text[match.end() :].strip()
-            if not condition:
-                raise UsageError("A condition is missing after `if'.")
-            return text[: match.start()].strip(), condition
+            return text[: match.start()].strip(), text[match.end() :].strip()
     return text.strip(), None
 
 
-def _cut_thread(text: str | None) -> tuple[str | None, dict[str, str]]:
-    match = _THREAD.search(text) if text else None
-    if text is None or match is None:
+def _cut_thread(text: str) -> tuple[str, dict[str, str]]:
+    match = _THREAD.search(text)
+    if match is None or match.start(1) not in outermost(text):
         return text, {}
     return text[: match.start()].strip(), {match.group(1): match.group(2)}
+
+
+def _cut_word(text: str) -> tuple[str, str]:
+    """The first word, and the rest."""
+    word, *rest = text.split(None, 1)
+    return word, rest[0] if rest else ""
 
 
 def parse(line: str) -> Request:
@@ -105,19 +99,18 @@ def parse(line: str) -> Request:
     on: set[str] = set()
     size: str | None = None
     while rest.startswith("-"):
-        word, _, tail = rest.partition(" ")
+        word, tail = _cut_word(rest)
         if word == "--":
-            rest = tail.strip()
+            rest = tail
             break
-        if re.match(r"-(\d|0x)", word) or word == "-":
+        if re.match(r"-\d", word) or word == "-":
             break  # a negative number: gdb will say what it thinks of watching that
         name = _option(word)
-        rest = tail.strip()
+        rest = tail
         if name == "-size":
-            size, _, rest = rest.partition(" ")
-            if not size:
+            if not rest:
                 raise UsageError("-size requires an argument: the number of bytes to watch.")
-            rest = rest.strip()
+            size, rest = _cut_word(rest)
         elif name in ("-w", "-a", "-r"):
             asked = {"-w": "write", "-a": "access", "-r": "read"}[name]
             if access not in (None, asked):
@@ -126,11 +119,11 @@ def parse(line: str) -> Request:
         else:
             on.add("-location" if name == "-l" else name)
     expression, condition = _cut_condition(rest)
-    shorter, where = _cut_thread(" " + expression)
-    expression = (shorter or "").strip()
+    expression, where = _cut_thread(expression)
     if condition is not None and not where:
-        shorter, where = _cut_thread(condition)
-        condition = shorter
+        condition, where = _cut_thread(condition)
+    if condition == "":
+        raise UsageError("A condition is missing after `if'.")
     if not expression:
         raise UsageError("Argument required (expression to compute).")
     every = "-every" in on
