@@ -78,17 +78,17 @@ def status_flags(dr6: int) -> list[str]:
     return flags + [name for name, bit in STATUS_BITS.items() if dr6 & bit]
 
 
-def pieces_of(address: int, length: int, rw: int, word: int = MAX_LENGTH) -> list[Piece]:
+def pieces_of(address: int, length: int, rw: int) -> list[Piece]:
     """Cut a region into the aligned pieces that gdb gives to the slots.
 
-    At each place gdb takes the largest power of two that is at most ``word`` (4 for a 32-bit
-    gdb), at most what is left, and divides the address.
+    At each place gdb takes the largest power of two that is at most 8 (a 64-bit gdb, also for a
+    32-bit program), at most what is left, and divides the address.
     """
     if length < 1:
         raise ValueError(f"a region has at least 1 byte, not {length}")
     pieces = []
     while length:
-        size = word
+        size = MAX_LENGTH
         while size > length or address % size:
             size //= 2
         pieces.append(Piece(address, size, rw))
