@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from . import ptrace
 
-_TRACEME = 0
-_CONT = 7
 _WRITE_8_BYTES_DR0 = 1 | 1 << 16 | 2 << 18
 
 
@@ -42,12 +40,14 @@ def run() -> Canary:
     Python, where nothing else can).
     """
     word = ctypes.c_ulonglong(0)
-    libc_ptrace = ptrace.call
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        return Canary(False, f"the canary could not be flown: no new process: {error.strerror}")
     if pid == 0:
         # The child: nothing but the store that must trap.
         try:
-            if libc_ptrace(_TRACEME, 0, None, None) == -1:
+            if ptrace.call(ptrace.TRACEME, 0, None, None) == -1:
                 os._exit(1)
             os.kill(os.getpid(), signal.SIGSTOP)
             word.value = 1
@@ -71,7 +71,7 @@ def _watch(pid: int, address: int) -> Canary:
         return _say("setting DR0")
     if ptrace.poke_debug_register(pid, 7, _WRITE_8_BYTES_DR0):
         return _say("setting DR7")
-    if ptrace.call(_CONT, pid, None, None) == -1:
+    if ptrace.call(ptrace.CONT, pid, None, None) == -1:
         return _say("resuming it")
     _, status = os.waitpid(pid, 0)
     if not os.WIFSTOPPED(status) or os.WSTOPSIG(status) != signal.SIGTRAP:

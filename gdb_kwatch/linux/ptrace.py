@@ -12,9 +12,11 @@ import os
 
 from gdb_kwatch.core.debugreg import Registers
 
+TRACEME = 0
 PEEKDATA = 2
 PEEKUSER = 3
 POKEUSER = 6
+CONT = 7
 _MASK = (1 << 64) - 1
 _DEBUGREG = 848  # offsetof(struct user, u_debugreg)
 _RIP = 128  # offsetof(struct user, regs.rip)
@@ -33,9 +35,9 @@ _quick.restype = ctypes.c_ulong
 def _peek(lwp: int, offset: int) -> int:
     value: int = _quick(PEEKUSER, lwp, offset, 0)
     if value == _MASK:  # an error, or the value; asking again tells
+        ctypes.set_errno(0)
         again = call(PEEKUSER, lwp, offset, None)
         if again == -1 and (number := ctypes.get_errno()):
-            ctypes.set_errno(0)
             raise OSError(number, os.strerror(number), f"LWP {lwp}")
     return value
 
@@ -102,8 +104,8 @@ class Word:
         self.mask = (1 << 8 * size) - 1
 
     def read(self, lwp: int) -> int | None:
-        """As a little-endian number; None where it cannot be read, or where the 8 bytes there are
-        all ones: the call does not tell these apart."""
+        """As a little-endian number; None where the 8 bytes from there cannot be read or are all
+        ones: the call does not tell these apart."""
         value: int = _quick(PEEKDATA, lwp, self.where, 0)
         return None if value == _MASK else value & self.mask
 

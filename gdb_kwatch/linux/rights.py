@@ -41,28 +41,32 @@ def _number(path: str) -> int | None:
 
 def capable(capability: int) -> bool:
     """Whether this process has ``capability`` in effect (CapEff of /proc/self/status)."""
-    with open("/proc/self/status") as lines:
-        for line in lines:
-            if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> capability & 1)
+    try:
+        with open("/proc/self/status") as lines:
+            for line in lines:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> capability & 1)
+    except OSError:
+        pass
     return False
 
 
 def ptrace_fact() -> Fact:
-    """Yama's rule for attaching (Documentation/admin-guide/LSM/Yama.rst)."""
+    """Yama's rule for tracing (Documentation/admin-guide/LSM/Yama.rst).
+
+    From 2 on it is for PTRACE_TRACEME too, so that ``run`` fails as well; 3 is for root too, and
+    lasts until the next boot.
+    """
     scope = _number("/proc/sys/kernel/yama/ptrace_scope")
-    if scope is None or scope == 0 or capable(CAP_SYS_PTRACE):
+    if scope is None or scope == 0 or (scope < 3 and capable(CAP_SYS_PTRACE)):
         return Fact("attaching", "allowed")
-    return Fact(
-        "attaching",
-        f"kernel.yama.ptrace_scope is {scope} ({_SCOPES.get(scope, 'unknown')})",
-        False,
-        "to attach to running programs: sysctl kernel.yama.ptrace_scope=0, or run gdb as root; "
-        "'run' works as it is"
-        if scope < 3
-        else "set kernel.yama.ptrace_scope and reboot",
-        needed=scope >= 3,
-    )
+    text = f"kernel.yama.ptrace_scope is {scope} ({_SCOPES.get(scope, 'unknown')})"
+    remedy = "sysctl kernel.yama.ptrace_scope=0, or run gdb as root"
+    if scope == 1:
+        remedy = f"to attach to running programs: {remedy}; 'run' works as it is"
+    elif scope >= 3:
+        remedy = "set kernel.yama.ptrace_scope to 0 in /etc/sysctl.d and reboot"
+    return Fact("attaching", text, False, remedy, needed=scope >= 2)
 
 
 def perf_fact() -> Fact:
@@ -70,9 +74,7 @@ def perf_fact() -> Fact:
     level = _number("/proc/sys/kernel/perf_event_paranoid")
     if level is None:
         return Fact("perf events", "not in this kernel", False, "CONFIG_PERF_EVENTS", needed=False)
-    if capable(CAP_PERFMON) or capable(CAP_SYS_ADMIN):
-        return Fact("perf events", f"allowed (kernel.perf_event_paranoid is {level})")
-    if level <= 1:
+    if level <= 1 or capable(CAP_PERFMON) or capable(CAP_SYS_ADMIN):
         return Fact("perf events", f"allowed (kernel.perf_event_paranoid is {level})")
     return Fact(
         "perf events",
