@@ -233,6 +233,12 @@ def _bare(tokens: list[str]) -> list[str]:
     return tokens
 
 
+def chooses(expression: str) -> bool:
+    """Whether it reads some of its parts only now and then, or for nothing: ``?:``, ``&&``,
+    ``||`` and the comma.  What gdb watches for such a one, only its locations tell."""
+    return any(token in ("?", "&&", "||", ",") for token in tokens_of(expression))
+
+
 def has_side_effects(expression: str) -> bool:
     """Whether evaluating may change the program: an assignment, ``++``, or a call of one of its
     functions (gdb's own ``$functions`` do not count)."""

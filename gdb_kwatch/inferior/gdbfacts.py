@@ -50,17 +50,25 @@ def interpreter_is_mi() -> bool:
 def location_addresses(bp: gdb.Breakpoint) -> list[int]:
     """The addresses of a breakpoint's locations, in gdb's order; [] where it has none.
 
-    ``gdb.BreakpointLocation`` is new in gdb 13; before, ``maint info breakpoints`` tells (not to
-    be asked while gdb is about to stop: see `symbolic`).
+    ``gdb.BreakpointLocation`` is new in gdb 13; before, nothing tells those of a watchpoint, and
+    ``maint info breakpoints`` those of others (not to be asked while gdb is about to stop: see
+    `symbolic`).
     """
     if hasattr(bp, "locations"):
         found = [loc.address for loc in bp.locations]
         return [address for address in found if address is not None]
+    if bp.type in WATCH_TYPES:
+        return []
     try:
         text = gdb.execute(f"maint info breakpoints {bp.number}", to_string=True)
     except gdb.error:
         return []
     return [int(address, 16) for address in _LOCATION.findall(text)]
+
+
+NO_LOCATIONS = (
+    "this gdb does not tell which memory it watches where an expression chooses (?:, &&, comma)"
+)
 
 
 class Unlisted:

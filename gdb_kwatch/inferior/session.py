@@ -19,7 +19,7 @@ from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again
-from .watch import EXPIRED, SOFTWARE, UNREADABLE_STATE, Watch
+from .watch import EXPIRED, PENDING, SOFTWARE, UNREADABLE_STATE, Watch
 from .watches import Registry
 
 
@@ -267,7 +267,7 @@ class Session:
             if watch.access == "execute":
                 continue
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled
-            if software != (watch.state == SOFTWARE) or watch.state == UNREADABLE_STATE:
+            if software != (watch.state == SOFTWARE) or watch.state in (UNREADABLE_STATE, PENDING):
                 self.registry.resolve(watch)
             self._warn_about(watch)
         self.registry.aim()

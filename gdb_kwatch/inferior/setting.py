@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
-from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.core.expression import chooses, has_side_effects
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
@@ -45,6 +45,10 @@ def set_watch(session: Session, request: Request) -> Watch:
             raise gdb.GdbError(
                 f"{expression} has side effects (a call or an assignment): kwatch would have to "
                 "evaluate it at each trap.  Watch the memory itself."
+            )
+        if gdbfacts.VERSION < (13, 0) and chooses(expression):
+            raise gdb.GdbError(
+                f"{expression}: {gdbfacts.NO_LOCATIONS}.\nWatch one place at a time, or use gdb 13."
             )
         if is_reference(expression):
             # gdb would watch the pointer behind a C++ reference, which never changes.

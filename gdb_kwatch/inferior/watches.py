@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import gdb
 
 from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
-from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.core.expression import chooses, has_side_effects
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
@@ -144,6 +144,10 @@ class Registry:
             return
         if has_side_effects(watch.watched):
             watch.state, watch.reason = INSTALLED, "the expression has side effects"
+            watch.watch_regions(())
+            return
+        if gdbfacts.VERSION < (13, 0) and chooses(watch.watched):
+            watch.state, watch.reason = INSTALLED, gdbfacts.NO_LOCATIONS
             watch.watch_regions(())
             return
         if watch.is_location and watch.lvalue is not None:
