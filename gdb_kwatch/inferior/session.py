@@ -46,6 +46,7 @@ class Session:
         self._following = False
         self._robbed = False
         self._mute = False
+        self._stale = False
         self.hooked = False  # hook-stop ran for the stop that is being made
         self._hardware = gdbfacts.hardware_allowed()
 
@@ -66,6 +67,8 @@ class Session:
         events.stop.connect(self.at_stop)
         events.new_objfile.connect(self.at_new_objfile)
         events.clear_objfiles.connect(self.at_clear_objfiles)
+        if hasattr(events, "free_objfile"):  # gdb 13
+            events.free_objfile.connect(self.at_free_objfile)
         events.exited.connect(self.at_exited)
         for objfile in gdb.objfiles():
             follow(objfile, self.at_unloaded)
@@ -156,6 +159,10 @@ class Session:
                 self.registry.resolve(watch)
         self.registry.aim()
 
+    def at_free_objfile(self, event: gdb.FreeObjFileEvent) -> None:
+        """A file's symbols go; a lookup may still find them now, so look again at the stop."""
+        self._stale = bool(self.registry.watches)
+
     def refresh(self) -> None:
         """Resolve each watchpoint of this program space again, and aim."""
         inferior = gdb.selected_inferior()
@@ -218,6 +225,9 @@ class Session:
             self.reporter.blind(list(self.registry.here()))
         stop = self.engine.finish()
         self._asked = list(stop.askers)
+        if self._stale:
+            self._stale = False
+            self.refresh()
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
         untrapped = self.engine.untrapped()
