@@ -124,9 +124,11 @@ class Sentinel(gdb.Breakpoint):
 
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
+        self.piece = piece
+        if self.leaving:
+            return  # the one that is made in its place will (`Pool.renew`)
         if self.enabled:
             self.enabled = False
-        self.piece = piece
         self._hold()
         self._switch_on()
 
@@ -143,7 +145,7 @@ class Sentinel(gdb.Breakpoint):
 
     def refresh(self) -> None:
         """Enable it again where an earlier attempt was refused."""
-        if self.piece is not None and not self.enabled:
+        if self.piece is not None and not self.leaving and not self.enabled:
             self.aim(self.piece)
 
     def remove(self) -> None:
