@@ -215,7 +215,6 @@ class Session:
     def at_hook(self) -> None:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         self.hooked = True
-        self.registry.forget_hidden()
         spoken, self.engine.speakers = self.engine.speakers, []
         for sentinel in spoken:
             self.spent.append(sentinel)
@@ -239,7 +238,7 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
-        self.registry.forget_hidden()
+        gone = self.registry.forget_hidden()
         if not self.hooked and self.registry.watches:
             self.at_hook()  # the user has defined hook-stop anew; better late than never
         self.hooked = False
@@ -255,7 +254,7 @@ class Session:
         asked, self._asked = self._asked, []
         for watch in asked:
             self._dispose(watch)
-        if self.registry.watches:
+        if self.registry.watches or gone:
             self.registry.make_pool()
             self.tidy()
         self.registry.serve()

@@ -81,8 +81,9 @@ class Registry:
         if self.watches.pop(bp.number, None) is not None:
             self.aim()
 
-    def forget_hidden(self) -> None:
-        """Let go of the watchpoints of threads that have ended.
+    def forget_hidden(self) -> bool:
+        """Let go of the watchpoints of threads that have ended; True if there were any, and
+        `aim` is due.
 
         gdb up to 13 hides such a breakpoint and deletes it at its next stop, exec or run without
         any event: the gdb.Breakpoint stays "valid" and points to freed memory
@@ -90,7 +91,7 @@ class Registry:
         anything else looks at one.  ``gdb.breakpoints()`` has those that gdb still has.
         """
         if gdbfacts.VERSION >= (14, 0) or all(w.thread is None for w in self.watches.values()):
-            return
+            return False
         alive = {t.global_num for inferior in gdb.inferiors() for t in inferior.threads()}
         there = {id(bp) for bp in gdb.breakpoints()}
         gone = [
@@ -100,8 +101,8 @@ class Registry:
         ]
         for watch in gone:
             del self.watches[watch.number]
-        if gone:
-            self.aim()
+        self.plans.clear()
+        return bool(gone)
 
     def switched(self, watch: Watch) -> bool:
         """The user, or gdb, changed something; True if it was enabled or disabled."""
