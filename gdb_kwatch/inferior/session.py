@@ -215,8 +215,10 @@ class Session:
     def at_hook(self) -> None:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         self.hooked = True
-        spoken, self.engine.speakers = self.engine.speakers, []
-        for sentinel in spoken:
+        # Those that gdb has checked stand in its list of what the stop is about, where
+        # `continue N`, `info program` and other scripts' stop events would find them.
+        checked, self.engine.checked = self.engine.checked, []
+        for sentinel in dict.fromkeys(checked):
             self.spent.append(sentinel)
             sentinel.remove()
         if self.engine.blind:

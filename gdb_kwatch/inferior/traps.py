@@ -104,7 +104,8 @@ class Engine:
         self._untold: list[Hit] = []
         # The sentinels that asked for the stop being made, and whether one asked because of a
         # fault.
-        self.speakers: list[Sentinel] = []
+        # The sentinels that gdb has checked for the trap in hand, and maybe some from before.
+        self.checked: list[Sentinel] = []
         self.blind = False
         self._changing = False
         self._stood: set[int] = set()  # the watchpoints at which the program stands
@@ -116,8 +117,12 @@ class Engine:
         try:
             thread = gdb.selected_thread()
             lwp = thread.ptid[1]
-            if not self._take(thread, lwp) and (lwp != self._lwp or self._asked):
-                return False
+            if self._take(thread, lwp):
+                self.checked = [sentinel]
+            else:
+                self.checked.append(sentinel)
+                if lwp != self._lwp or self._asked:
+                    return False
             self._asked = tick()
             stop = self._stop
             if stop is None or not stop.pending:
@@ -130,7 +135,6 @@ class Engine:
             # Rather one stop too many than a hit unseen.
             faults.report("a sentinel", error)
             self.blind = True
-        self.speakers.append(sentinel)
         return True
 
     def _take(self, thread: gdb.InferiorThread, lwp: int, asked: bool = True) -> bool:

@@ -220,7 +220,8 @@ class Registry:
         gdb's, which goes on watching there."""
         watch.state = EXPIRED
         if watch.options is None:
-            watch.watch_regions(watch.lvalue.regions if watch.lvalue is not None else ())
+            lvalue = watch.lvalue if watch.bp.enabled else None
+            watch.watch_regions(lvalue.regions if lvalue is not None else ())
             return
         watch.enabled = False
         watch.watch_regions(())
