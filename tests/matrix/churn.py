@@ -1,0 +1,596 @@
+"""Random sessions: watchpoints are set, changed and deleted while programs come and go, and kwatch
+must never make gdb crash, hang, or forget a sentinel.
+
+    python3 tests/matrix/churn.py [-n STEPS] [-seconds S] [-seed N] [-session LENGTH] [-v]
+
+Each session is a gdb (KWATCH_GDB, default gdb) on a pseudo-terminal, and gets commands drawn at
+random from the seed, which is printed. After each command kwatch's own state is compared with
+gdb's, and now and then the debug registers with what their owners say. Where a session fails, its
+commands are kept in a file, and run again in a gdb without kwatch to see whether that fails too:
+
+    python3 tests/matrix/churn.py -replay FILE [-bare]
+
+Ends with 1 if there was a failure that bare gdb does not have. Needs only gdb, a C compiler and
+this Python. In another gdb:
+
+    python3 tests/matrix/roots.py run sid python3 tests/matrix/churn.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pty
+import random
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+from fixtures.build import build  # noqa: E402
+
+GDBINIT = Path(os.environ.get("KWATCH_GDBINIT") or CHECKOUT / "gdb_kwatch" / "gdbinit.py")
+SETTINGS = ("set width 0", "set height 0", "set confirm off", "set pagination off")
+SETTINGS += ("set style enabled off", "set editing off", "set startup-quietly on")
+
+# A command that takes longer is interrupted, as a user would do it; software watchpoints, record
+# and a program that waits for another one are slow by nature.  Only then does gdb hang.
+SETTLE = "(settle)"  # a command of ours, see Gdb.settle
+PATIENCE = 4.0
+HANG = 30.0
+
+# What no user may see.
+FORBIDDEN = re.compile(
+    r"internal fault|Traceback|Python Exception|Error occurred in Python|Error while executing"
+    r"|\$_kwatch|internal-error|Fatal signal|(?:break|watch)point -\d+"
+)
+
+# Inside gdb: what there is, for the next choice, and what is wrong with it.
+FACTS = """
+import gdb, json
+def churn_facts(wrong):
+    thread = gdb.selected_thread()
+    return {
+        "numbers": [b.number for b in gdb.breakpoints() or () if b.number > 0],
+        "pid": gdb.selected_inferior().pid,
+        "stopped": thread is not None and thread.is_stopped(),
+        "threads": [t.num for t in gdb.selected_inferior().threads()],
+        "inferiors": sorted(i.num for i in gdb.inferiors()),
+        "wrong": wrong,
+    }
+def churn_check(number, settled):
+    print("@@%d %s" % (number, json.dumps(churn_facts(churn_wrong(settled)))))
+def churn_wrong(settled):
+    return []
+"""
+INSIDE = """
+from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.inferior.sentinels import Sentinel
+from gdb_kwatch.inferior.threads import Threads
+from gdb_kwatch.ui import plugin
+def churn_wrong(settled):
+    session = plugin.session
+    registry = session.registry
+    there = {b.number: b for b in gdb.breakpoints() or () if isinstance(b, Sentinel)}
+    pooled = {}
+    wrong = []
+    for space, pool in registry.pools.items():
+        if not space.is_valid():
+            continue
+        wanted = {p for w in registry.watches.values() if w.progspace == space for p in w.pieces}
+        for sentinel in pool.sentinels:
+            if not sentinel.is_valid():
+                continue
+            pooled[sentinel.number] = sentinel
+            if sentinel.enabled and sentinel.piece not in wanted:
+                wrong.append("enabled with no owner: %d %s" % (sentinel.number, sentinel.piece))
+        if len(pool.sentinels) > 2 * SLOTS:
+            wrong.append("a pool of %d sentinels" % len(pool.sentinels))
+    lost = sorted(set(there) - set(pooled) - {s.number for s in session.spent if s.is_valid()})
+    if lost:
+        wrong.append("sentinels in no pool: %s" % lost)
+    for number, watch in registry.watches.items():
+        if not watch.bp.is_valid():
+            wrong.append("an owner that is gone: %d" % number)
+    owned = set(registry.watches)
+    for bp in gdb.breakpoints() or ():
+        if bp.type not in churn_types or isinstance(bp, Sentinel) or bp.number in owned:
+            continue
+        if bp.thread is None:  # else its thread may have ended: gdb 13 keeps it, hidden
+            wrong.append("not adopted: %d" % bp.number)
+    if settled:
+        wrong += churn_slots(session)
+    return wrong
+churn_types = (gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT, gdb.BP_ACCESS_WATCHPOINT)
+def churn_slots(session):
+    thread = gdb.selected_thread()
+    if thread is None or not thread.is_stopped():
+        return []
+    read = Threads(session).of(gdb.selected_inferior(), thread)
+    if read is None:
+        return []
+    wanted = session.registry.pieces_in_use()
+    held = {p for p in read.layout if p is not None}
+    if held == wanted or len(wanted) > SLOTS:
+        return []
+    name = lambda pieces: sorted("%#x+%d rw%d" % tuple(p) for p in pieces)
+    return ["slots hold %s, owners say %s" % (name(held), name(wanted))]
+"""
+
+
+class Failure(Exception):
+    """A session went wrong; the text says how."""
+
+
+class Unsettled(Failure):
+    """The registers are not as the owners say."""
+
+
+class World:
+    """What commands may name: $PROGRAMS, $SAVED, and $WAITING, a process that waits
+    to be attached to."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.waiting: list[subprocess.Popen[bytes]] = []
+        for name in PROGRAMS:
+            build(name, programs)
+
+    def filled(self, line: str) -> str:
+        line = line.replace("$PROGRAMS", str(self.programs)).replace("$GDBINIT", str(GDBINIT))
+        line = line.replace("$SAVED", str(self.folder / "saved.gdb"))
+        if "$WAITING" in line:
+            process = subprocess.Popen(
+                [self.programs / "churn", "wait", "threads"],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            self.waiting.append(process)
+            line = line.replace("$WAITING", str(process.pid))
+        return line
+
+    def end(self) -> None:
+        for process in self.waiting:
+            process.kill()
+            process.wait()
+        self.waiting.clear()
+
+
+class Gdb:
+    """A gdb on a pseudo-terminal, and the commands it was given."""
+
+    def __init__(self, world: World, bare: bool = False) -> None:
+        self.world = world
+        self.log: list[str] = []
+        self.checks = 0
+        self.facts: dict[str, Any] = {}
+        folder = world.folder
+        inside = folder / "inside.py"
+        inside.write_text(FACTS if bare else FACTS + INSIDE)
+        command = [*shlex.split(os.environ.get("KWATCH_GDB", "gdb")), "-q", "-nx"]
+        for setting in SETTINGS:
+            command += ["-iex", setting]
+        if not bare:
+            command += ["-ex", f"source {GDBINIT}"]
+        command += ["-ex", f"source {inside}"]
+        environment = dict(os.environ, TERM="dumb", LC_ALL="C", HOME=str(folder))
+        environment.pop("DEBUGINFOD_URLS", None)
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execvpe(command[0], command, environment)
+        self.status: int | None = None
+        self.text = ""
+
+    def give(self, line: str) -> str:
+        """One command; what gdb printed until it could say how things are."""
+        self.log.append(line)
+        if line == SETTLE:
+            self.settle()
+            return self.text
+        return self.check(self.world.filled(line))
+
+    def settle(self) -> None:
+        """gdb writes the registers when it resumes a thread: after a step they must be as the
+        owners say.  A step may itself delete an owner, or go over one: so the last of three."""
+        for attempt in range(3):
+            if not (self.facts["pid"] and self.facts["stopped"]):
+                return
+            if re.search("Could not|The program|Cannot|aborted", self.check("stepi")):
+                return
+            with contextlib.suppress(Unsettled if attempt < 2 else ()):
+                self.check(settled=True)
+                return
+
+    def check(self, line: str = "", settled: bool = False) -> str:
+        """Let gdb answer how things are, after ``line``; raises Failure where it cannot."""
+        self.checks += 1
+        question = f"python churn_check({self.checks}, {settled})\n"
+        self.send(f"{line}\n{question}" if line else question)
+        self.text = ""
+        start = asked = time.monotonic()
+        answer = re.compile(rf"@@{self.checks} (\{{.*\}})\r?$", re.M)
+        while not (found := answer.search(self.text)):
+            now = time.monotonic()
+            if now - start > HANG:
+                raise Failure("gdb hangs")
+            if now - asked > PATIENCE:
+                asked = now
+                self.send("\x03")
+                while self.read(0.5):
+                    pass  # what was typed ahead is lost with the command that is interrupted
+                self.send(question)
+            self.read(0.5)
+        self.facts = json.loads(found.group(1))
+        # What was typed is echoed; a $_kwatch in it would be ours.
+        seen = FORBIDDEN.search(self.text)
+        if seen:
+            raise Failure(f"gdb printed {seen.group()!r}")
+        if self.facts["wrong"]:
+            raise (Unsettled if settled else Failure)("; ".join(self.facts["wrong"]))
+        return self.text
+
+    def send(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.terminal, text.encode())
+
+    def read(self, timeout: float) -> bool:
+        """Take what gdb printed, False if nothing; raises Failure where gdb has ended."""
+        if not select.select([self.terminal], [], [], timeout)[0]:
+            return False
+        try:
+            data = os.read(self.terminal, 65536)
+        except OSError:  # EIO: the other side is closed
+            data = b""
+        if not data:
+            self.wait()
+            raise Failure(f"gdb ended: {self.ending()}")
+        self.text += data.decode(errors="replace")
+        return True
+
+    def quit(self) -> None:
+        """End as a user does; raises Failure where gdb does not end well."""
+        self.send("quit\n")
+        start = time.monotonic()
+        try:
+            while time.monotonic() - start < HANG:
+                self.read(0.5)
+        except Failure:
+            if self.status == 0:
+                return
+            raise
+        raise Failure("gdb hangs at quit")
+
+    def wait(self) -> None:
+        if self.status is None:
+            self.status = os.waitpid(self.pid, 0)[1]
+
+    def ending(self) -> str:
+        assert self.status is not None
+        if os.WIFSIGNALED(self.status):
+            return signal.Signals(os.WTERMSIG(self.status)).name
+        return f"exit code {os.WEXITSTATUS(self.status)}"
+
+    def kill(self) -> None:
+        """Programs that it traces end with it (PTRACE_O_EXITKILL)."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        os.close(self.terminal)
+
+
+# What a session is made of.
+
+PLACES = (
+    *("s.a", "s.b", "s.c", "s.d", "s", "one", "two", "wide[1]", "wide", "place[0]", "place[1]"),
+    *("buffer[3]", "*(int *) buffer", "*(long *) (buffer + 3)", "*heap", "heap[1]", "heap", "mine"),
+    *("library_global", "s.a + s.b", "$sp", "nothing", "n", "poke"),
+)
+FUNCTIONS = ("main", "together", "local", "poke", "worker", "on_signal", "library_store")
+PROGRAMS = ("churn", "simultaneous_static")
+ARGUMENTS = ("threads", "library", "fork", "signal", "kernel")
+CONDITIONS = ("s.a > 1", "one != 2", "s.b == 0", "$_thread == 1", "n > 1", "0", "1", "")
+
+
+class Maker:
+    """Draws the next command; knows what gdb last said of itself."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.facts: dict[str, Any] = {}
+        self.table: list[tuple[int, Callable[[], str]]] = [
+            (16, self.kwatch),
+            (12, self.native),
+            (5, self.breakpoint),
+            (8, self.change),
+            (5, self.condition),
+            (8, lambda: f"delete {self.number()}"),
+            (1, lambda: "delete"),
+            (2, self.commands),
+            (18, lambda: "continue"),
+            (10, self.step),
+            (4, self.write),
+            (4, self.look),
+            (5, self.setting),
+            (2, self.process),
+            (2, self.inferior),
+            (1, self.script),
+        ]
+
+    def next(self, facts: dict[str, Any]) -> str:
+        self.facts = facts
+        if not facts["pid"] and self.random.random() < 0.4:
+            return self.run()
+        weights = [weight for weight, _ in self.table]
+        return self.random.choices([make for _, make in self.table], weights)[0]()
+
+    def number(self) -> int:
+        return self.one_of(self.facts["numbers"] or [1])
+
+    def one_of(self, choices: Any) -> Any:
+        return self.random.choice(list(choices))
+
+    # One kind of command each.
+
+    def run(self) -> str:
+        names = self.random.sample(ARGUMENTS, self.random.choice((0, 0, 1, 1, 2)))
+        if self.random.random() < 0.15:
+            names.append("exec")
+        first = self.one_of(("tbreak main\n", "tbreak poke\n", "tbreak local\n", "", ""))
+        return first + " ".join(["run", *names])
+
+    def place(self) -> str:
+        return self.one_of(PLACES)
+
+    def tail(self) -> str:
+        tail = self.one_of(("", "", "", " thread 1", " thread 2"))
+        if self.random.random() < 0.2:
+            tail += f" if {self.one_of(CONDITIONS[:-1])}"
+        return tail
+
+    def kwatch(self) -> str:
+        if self.random.random() < 0.05:
+            size, start = self.one_of((1, 4, 8, 12, 32, 40)), self.one_of((0, 1, 3, 5))
+            return f"kwatch -size {size} &buffer[{start}]"
+        options = ("-w", "-a", "-r", "-l", "-every", "-t")
+        chosen = [option for option in options if self.random.random() < 0.15]
+        return " ".join(["kwatch", *chosen, self.place()]) + self.tail()
+
+    def native(self) -> str:
+        command = self.one_of(("watch", "watch", "rwatch", "awatch"))
+        return f"{command} {self.one_of(('', '', '-l '))}{self.place()}{self.tail()}"
+
+    def breakpoint(self) -> str:
+        command = self.one_of(("hbreak", "thbreak", "tbreak", "break"))
+        return f"{command} {self.one_of(FUNCTIONS)}{self.tail()}"
+
+    def change(self) -> str:
+        how = ("disable", "disable", "enable", "enable", "enable once", "enable delete")
+        return f"{self.one_of((*how, 'enable count 2'))} {self.number()}"
+
+    def condition(self) -> str:
+        if self.random.random() < 0.4:
+            return f"ignore {self.number()} {self.one_of((0, 1, 2))}"
+        return f"condition {self.number()} {self.one_of(CONDITIONS)}".rstrip()
+
+    def commands(self) -> str:
+        lines = self.random.sample(
+            ("silent", "print s", "kwatch list", "info breakpoints", "continue"),
+            self.one_of((0, 1, 2)),
+        )
+        lines.sort(key=lambda line: {"silent": 0, "continue": 2}.get(line, 1))
+        return "\n".join([f"commands {self.number()}", *lines, "end"])
+
+    def step(self) -> str:
+        words = ("stepi", "nexti", "step", "next", "finish", "until", "advance poke")
+        return self.one_of((*words, "continue 2", "stepi 5", "reverse-stepi"))
+
+    def write(self) -> str:
+        return self.one_of(
+            ("set var s.a = 9", "set var two = two + 1", "print poke(5)", "print together(6)", "up")
+        )
+
+    def look(self) -> str:
+        return self.one_of(
+            (
+                *("kwatch list", "kwatch slots", "kwatch hits", "kwatch verify", "kwatch doctor"),
+                *("info breakpoints", "info watchpoints", "bt", "info threads", "info kwatch"),
+            )
+        )
+
+    def setting(self) -> str:
+        return self.one_of(
+            (
+                *("set can-use-hw-watchpoints 0", *["set can-use-hw-watchpoints 1"] * 3),
+                *("set kwatch adopt off", *["set kwatch adopt on"] * 3),
+                *("set kwatch history 3", "set kwatch history 100"),
+                *("set follow-fork-mode child", "set follow-fork-mode parent"),
+                *("set detach-on-fork off", *["set detach-on-fork on"] * 3),
+                *("set follow-exec-mode new", "set follow-exec-mode same"),
+                *("set scheduler-locking on", "set scheduler-locking step"),
+                *["set scheduler-locking off"] * 2,
+                *("set non-stop on", *["set non-stop off"] * 3),
+                *("set schedule-multiple on", "set schedule-multiple off"),
+                *("set language rust", *["set language auto"] * 3),
+                *("set breakpoint always-inserted on", "set breakpoint always-inserted off"),
+                *("set disable-randomization off", "catch fork", "catch exec", "catch unload"),
+            )
+        )
+
+    def process(self) -> str:
+        kind = self.random.random()
+        if kind < 0.3:
+            return self.run()
+        if kind < 0.45:
+            return self.one_of(("kill", "detach", "disconnect", "starti"))
+        if kind < 0.6:
+            return self.one_of(("record full", "record stop", "checkpoint", "restart 0"))
+        if kind < 0.75:
+            # With another program loaded gdb reads symbols while the process still runs, and says
+            # of each of its own breakpoints too that "Selected thread is running".
+            return "kill\nfile $PROGRAMS/churn\nattach $WAITING\nset var go = 1"
+        if kind < 0.9:
+            return f"file $PROGRAMS/{self.one_of(PROGRAMS)}"
+        return self.one_of(("nosharedlibrary", "sharedlibrary", "interrupt -a", "flushregs"))
+
+    def inferior(self) -> str:
+        number = self.one_of(self.facts["inferiors"])
+        thread = self.one_of(self.facts["threads"] or [1])
+        return self.one_of(
+            (
+                *("add-inferior", "clone-inferior", f"remove-inferiors {number}"),
+                *("add-inferior -exec $PROGRAMS/churn", f"kill inferiors {number}"),
+                *[f"inferior {number}"] * 4,
+                *(f"detach inferiors {number}", *[f"thread {thread}"] * 3),
+            )
+        )
+
+    def script(self) -> str:
+        return self.one_of(
+            (
+                "save breakpoints $SAVED\nsource $SAVED",
+                "kwatch save $SAVED\nsource $SAVED",
+                'python gdb.Breakpoint("one", gdb.BP_WATCHPOINT, gdb.WP_WRITE, True)',
+                "source $GDBINIT",
+                "define hook-stop\necho stopped\\n\nend",
+            )
+        )
+
+
+def plain(line: str) -> str | None:
+    """The same command for a gdb without kwatch; None where there is none."""
+    words = line.split()
+    if "kwatch" not in words or words[0] in ("set", "info", "commands", "python", "define"):
+        return None if "set kwatch" in line or "info kwatch" in line else line
+    if len(words) > 1 and words[1] in ("list", "slots", "hits", "verify", "doctor", "save"):
+        return None
+    command, rest = "watch", words[1:]
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        command = {"-a": "awatch", "-r": "rwatch"}.get(option, command)
+        if option == "-size":
+            size = rest.pop(0)
+            rest[0] = f"*(char (*)[{size}]) {rest[0]}"
+    return " ".join([command, *rest])
+
+
+def without_kwatch(lines: list[str]) -> Iterator[str]:
+    for text in lines:
+        kept = [plain(line) for line in text.split("\n")]
+        if any(line is not None for line in kept):
+            yield "\n".join(line for line in kept if line is not None)
+
+
+def session(gdb: Gdb, maker: Maker, length: int, until: float) -> None:
+    """One gdb's life.  Raises Failure."""
+    gdb.check()
+    gdb.give("file $PROGRAMS/churn")
+    while len(gdb.log) < length and time.monotonic() < until:
+        gdb.give(maker.next(gdb.facts))
+        if len(gdb.log) % 6 == 0:
+            gdb.give(SETTLE)
+    gdb.quit()
+
+
+def replay(lines: list[str], world: World, bare: bool, verbose: bool = False) -> str | None:
+    """Run the commands of a session again; how it failed, or None."""
+    gdb = Gdb(world, bare)
+    try:
+        gdb.check()
+        for line in without_kwatch(lines) if bare else lines:
+            text = gdb.give(line)
+            if verbose:
+                print(text)
+        gdb.quit()
+    except Failure as failure:
+        if verbose:
+            print(gdb.text)
+        return str(failure)
+    finally:
+        gdb.kill()
+        world.end()
+    return None
+
+
+def churn(arguments: argparse.Namespace, world: World) -> int:
+    """Sessions until there were enough; the number of failures that are kwatch's."""
+    start = time.monotonic()
+    until = start + arguments.seconds
+    seed, done, sessions, failures = arguments.seed, 0, 0, 0
+    kinds: Counter[str] = Counter()
+    while done < arguments.n and time.monotonic() < until:
+        maker = Maker(seed)
+        gdb = Gdb(world)
+        failed = None
+        try:
+            session(gdb, maker, min(arguments.session, arguments.n - done), until)
+        except Failure as failure:
+            failed = str(failure)
+        finally:
+            gdb.kill()
+            world.end()
+        if failed:
+            failures += report(seed, failed, gdb, world, arguments.verbose)
+        kinds.update(line.split()[0] for line in gdb.log)
+        done += len(gdb.log)
+        sessions += 1
+        seed += 1
+    seconds = time.monotonic() - start
+    print(f"{done} commands in {sessions} sessions, {seconds:.0f} s; {failures} failures")
+    if arguments.verbose:
+        print(", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
+    return failures
+
+
+def report(seed: int, failed: str, gdb: Gdb, world: World, verbose: bool) -> bool:
+    """Tell a failure; whether it is kwatch's."""
+    kept = Path(tempfile.gettempdir()) / f"kwatch-churn-{seed}.txt"
+    kept.write_text("\n\n".join(gdb.log) + "\n")
+    print(f"seed {seed}: {failed}\n  after: {gdb.log[-1]!r}\n  commands: {kept}", flush=True)
+    if verbose:
+        print(gdb.text)
+    bare = replay(gdb.log, world, bare=True)
+    print(f"  bare gdb: {bare or 'fine'}", flush=True)
+    return not bare or not failed.startswith("gdb")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("-n", type=int, default=500, help="commands in all (default: 500)")
+    parser.add_argument("-seconds", type=float, default=50, help="at most (default: 50)")
+    parser.add_argument("-seed", type=int, default=None, help="of the first session")
+    parser.add_argument("-session", type=int, default=80, help="commands a gdb (default: 80)")
+    parser.add_argument("-replay", type=Path, help="run the commands of a failed session again")
+    parser.add_argument("-programs", type=Path, help="the folder to build the programs in")
+    parser.add_argument("-bare", action="store_true", help="with -replay: without kwatch")
+    parser.add_argument("-v", dest="verbose", action="store_true", help="show what gdb printed")
+    arguments = parser.parse_args()
+    if arguments.seed is None:
+        arguments.seed = random.SystemRandom().randrange(1 << 20)
+    with tempfile.TemporaryDirectory(prefix="kwatch-churn-") as name:
+        world = World(Path(name), arguments.programs or Path(name, "programs"))
+        if arguments.replay:
+            lines = arguments.replay.read_text().rstrip("\n").split("\n\n")
+            said = replay(lines, world, arguments.bare, verbose=True)
+            print(said or "no failure")
+            return 1 if said else 0
+        print(f"seed {arguments.seed}")
+        return 1 if churn(arguments, world) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
