@@ -177,6 +177,15 @@ class History:
             if number <= trap.number:
                 return
 
+    def add_before(self, trap: Trap, later: Trap | None) -> None:
+        """Keep ``trap``, as one that came before ``later``, where that is the newest."""
+        if later is None or not self._ring or self._ring[-1] is not later:
+            self._ring.append(trap)
+            return
+        trap.number, later.number = later.number, trap.number
+        self._ring[-1] = trap
+        self._ring.append(later)
+
     def resize(self, limit: int) -> None:
         """Keep at most ``limit`` traps from now on; the newest stay."""
         self.limit = limit

@@ -200,6 +200,20 @@ def needs_frame(expression: str) -> bool:
     return False
 
 
+def is_thread_local(expression: str) -> bool:
+    """Whether it names a ``__thread`` variable: static, and yet its place is computed."""
+    computed = getattr(gdb, "SYMBOL_LOC_COMPUTED", None)
+    for token in tokens_of(expression):
+        if token[0].isalpha() or token[0] == "_":
+            try:
+                symbol = gdb.lookup_symbol(token)[0]
+            except gdb.error:
+                symbol = gdb.lookup_global_symbol(token)
+            if symbol is not None and symbol.addr_class == computed and not symbol.needs_frame:
+                return True
+    return False
+
+
 @contextmanager
 def language(name: str) -> Iterator[None]:
     """Use a language for a while."""

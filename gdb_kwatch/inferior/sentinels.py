@@ -103,12 +103,17 @@ class Sentinel(gdb.Breakpoint):
         self.slot = Slot.take()
         self.piece = piece
         self._hold()
-        super().__init__(
-            f"$_kwatch_tick() + ${self.slot.name}()",
-            type=gdb.BP_WATCHPOINT,
-            wp_class=gdb.WP_WRITE if write else gdb.WP_ACCESS,
-            internal=True,
-        )
+        try:
+            super().__init__(
+                f"$_kwatch_tick() + ${self.slot.name}()",
+                type=gdb.BP_WATCHPOINT,
+                wp_class=gdb.WP_WRITE if write else gdb.WP_ACCESS,
+                internal=True,
+            )
+        except gdb.error:
+            # gdb may have made it all the same, and failed to insert what is in the way.
+            self.discard()
+            raise
         # It stays noisy: a silent one that stops would leave gdb without a frame line (hooks).
         self.enabled = False
         # Not a method: one call of Python's less at each trap.
@@ -164,8 +169,15 @@ class Pool:
     """The sentinels of one program space."""
 
     def __init__(self) -> None:
-        self.sentinels = [Sentinel(write=True) for _ in range(SLOTS)]
+        """Raises gdb.error where nothing can be made now; then nothing is left behind."""
+        self.sentinels: list[Sentinel] = []
         self._unserved: set[Piece] = set()
+        try:
+            for _ in range(SLOTS):
+                self.sentinels.append(Sentinel(write=True))
+        except gdb.error:
+            self.discard()
+            raise
 
     def at(self, address: int) -> int:
         """How many sentinels stand there: gdb checks each whose location holds what it blames."""

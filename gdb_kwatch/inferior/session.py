@@ -231,7 +231,7 @@ class Session:
             self.refresh()
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
-        untrapped = self.engine.untrapped()
+        untrapped = self.engine.untrapped(stop.trap)
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
@@ -273,6 +273,7 @@ class Session:
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         for watch in list(self.registry.here()):
+            watch.has_run = True
             if watch.enabled != watch.bp.enabled and watch.state != EXPIRED:
                 self.registry.switched(watch)  # ``enable once``: gdb sends no event
             if watch.access == "execute":

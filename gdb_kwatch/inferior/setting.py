@@ -50,7 +50,10 @@ def set_watch(session: Session, request: Request) -> Watch:
             raise gdb.GdbError(
                 f"{expression}: {gdbfacts.NO_LOCATIONS}.\nWatch one place at a time, or use gdb 13."
             )
-        if is_reference(expression):
+        if not location and gdb.selected_inferior().pid and gdbfacts.is_thread_local(expression):
+            # gdb would move it to whichever thread it evaluates it in.
+            location = True
+        if not location and is_reference(expression):
             # gdb would watch the pointer behind a C++ reference, which never changes.
             expression, spec = f"*&{expression}", expression
         lvalue = _resolved(expression, rw, location)
@@ -68,10 +71,10 @@ def set_watch(session: Session, request: Request) -> Watch:
         watch = _make(session, request, expression, location, options)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
         watch.bp.delete()
+        advice = f"'kwatch -location {request.expression}' watches the memory that it names now."
         raise gdb.GdbError(
             f"gdb would make {request.expression} a software watchpoint and single-step the "
-            "program; it was not set.\n"
-            f"'kwatch -location {request.expression}' watches the memory that it names now."
+            f"program; it was not set.{'' if request.location else chr(10) + advice}"
         )
     session.registry.serve()
     return watch
@@ -134,7 +137,10 @@ def _number(text: str, what: str) -> int:
     except ValueError:
         pass
     try:
-        return int(gdb.parse_and_eval(text))
+        value = gdb.parse_and_eval(text)
+        if value.type.strip_typedefs().code == gdb.TYPE_CODE_ARRAY:
+            value = value.address  # as C has it
+        return int(value)
     except (gdb.error, OverflowError, ValueError) as error:
         raise gdb.GdbError(f"{what}: {text}: {error}") from None
 

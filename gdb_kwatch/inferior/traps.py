@@ -261,7 +261,7 @@ class Engine:
     def _lend_commands(self, stop: Stop, sentinel: Sentinel) -> None:
         """Let gdb run the commands of the watchpoints that it missed, once, as the sentinel's."""
         texts = [w.bp.commands for w in stop.askers if w.bp.commands]
-        if not texts:
+        if not texts and not stop.silent:
             return
         lines: list[str] = ["silent"] if stop.silent else []
         for text in texts:
@@ -376,8 +376,9 @@ class Engine:
                 )
             )
 
-    def untrapped(self) -> Trap | None:
-        """What `catch_up` has found and nobody was told yet."""
+    def untrapped(self, before: Trap | None = None) -> Trap | None:
+        """What `catch_up` has found and nobody was told yet; it happened before the trap of the
+        stop that is being made."""
         found, self._untold = self._untold, []
         thread = gdb.selected_thread()
         if not found or thread is None:
@@ -385,7 +386,7 @@ class Engine:
         number = self.history.next_number()
         place = (gdb.selected_inferior().num, thread.num, thread.ptid[1], 0, 0)
         trap = Trap(number, *place, hits=found, origin=UNTRAPPED)
-        self.history.add(trap)
+        self.history.add_before(trap, before)
         return trap
 
     def _trap_to_come(self, watch: Watch, inferior: gdb.Inferior, handled: int) -> bool:

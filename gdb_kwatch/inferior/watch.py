@@ -79,6 +79,8 @@ class Watch:
         self.thread: int | None = bp.thread
         self.gdb_hits: int = bp.hit_count
         self.ignore_count: int = bp.ignore_count
+        self.wandering = False  # thread-local: it stands where gdb last evaluated it
+        self.has_run = False  # the program was resumed since it was set
         self.warned: set[str] = set()
         self.was_hardware: bool = bp.type != gdb.BP_WATCHPOINT  # gdb said so
 

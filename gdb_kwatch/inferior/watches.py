@@ -7,6 +7,7 @@ who holds which slot.  kwatch's own sentinels are told apart by class.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import gdb
 
@@ -147,6 +148,8 @@ class Registry:
             watch.state, watch.reason = INSTALLED, "the expression has side effects"
             watch.watch_regions(())
             return
+        if not watch.is_location and gdbfacts.is_thread_local(watch.watched):
+            watch.wandering, watch.reason = True, "thread-local: gdb moves it from thread to thread"
         if gdbfacts.VERSION < (13, 0) and chooses(watch.watched):
             watch.state, watch.reason = INSTALLED, gdbfacts.NO_LOCATIONS
             watch.watch_regions(())
@@ -302,7 +305,10 @@ class Registry:
             self.pools.pop(space).discard()
         space = gdb.current_progspace()
         if space not in self.pools:
-            self.pools[space] = Pool()
+            # In the middle of a fork gdb 13 fails to insert the parent's watchpoints into the
+            # child; the next event of the child, or its first stop, finds it ready.
+            with suppress(gdb.error):
+                self.pools[space] = Pool()
 
     def aim(self) -> None:
         """Put a sentinel on each piece that a watchpoint of this program space watches."""
@@ -337,4 +343,6 @@ class Registry:
 
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
+        if watch.wandering:
+            return False
         return self.adopting or watch.options is not None

@@ -30,7 +30,8 @@ class Kwatch(gdb.Command):
     Options:
       -w            Stop when the value changes; the default.
       -a            Stop at every read or write of it ("awatch").
-      -r            Stop at every read of it ("rwatch").
+      -r            Stop at every read of it ("rwatch"): x86 traps reads and writes
+                alike, and one that leaves the value as it was is taken for a read.
       -every        Stop at every write, also of the same value.
       -l, -location Watch the memory that EXPRESSION names now.
       -size N       EXPRESSION is an address; watch the N bytes there.

@@ -20,6 +20,11 @@ class ShowPrefix(gdb.Command):
     def __init__(self) -> None:
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        for name in ("adopt", "history"):
+            gdb.write(f"{name}:  ")
+            gdb.execute(f"show kwatch {name}")
+
 
 class Adopt(gdb.Parameter):
     """Whether kwatch also looks after watchpoints made by gdb's own commands and by scripts.

@@ -105,6 +105,8 @@ class Report:
 
     def _block(self, head: str, hits: Sequence[Hit]) -> str:
         rows = [self._row(hit) for hit in hits]
+        if len(rows) == 1:
+            rows[0][-1] = ""  # nothing else could be blamed
         if not any(row[-1] for row in rows):
             rows = [row[:-1] for row in rows]
         text = table(_HEADINGS[: len(rows[0])], rows)

@@ -76,6 +76,8 @@ class Views:
             "condition": watch.bp.condition,
             "priority": PRIORITY_NATIVE if watch.options is None else PRIORITY_KWATCH,
             "every": watch.every,
+            "thread": watch.bp.thread,
+            "temporary": watch.temporary,
             "reason": watch.reason or None,
         }
 
@@ -89,8 +91,12 @@ class Views:
             armed = self.threads.armed(watch, threads)
             region = watch.regions[-1] if watch.regions else None
             what = watch.expression + (" (every write)" if watch.every else "")
+            if watch.bp.thread is not None:
+                what += f" thread {watch.bp.thread}"
             if watch.bp.condition:
                 what += f" if {watch.bp.condition}"
+            if watch.temporary:
+                what += " (temporary)"
             rows.append(
                 [
                     str(watch.number),
@@ -271,7 +277,11 @@ class Views:
             text += f", {slot_names(armed.slots)}"
         text += f", {count_of(size, 'byte')}, {watch.access}; {hits} since set"
         if armed.of and armed.threads < armed.of:
-            text += "; gdb writes the registers when it resumes a thread"
+            text += (
+                "; NOT in the registers though the program has run"
+                if watch.has_run and not armed.threads
+                else "; gdb writes the registers when it resumes a thread"
+            )
         return head + text
 
 
