@@ -48,7 +48,10 @@ class Contestant:
         """Seconds a hit.  WrongCount where something else was measured."""
         own = max(round(hits * self.share), 10)
         facts = self.run(own)
-        check(self, facts, own)
+        try:
+            check(self, facts, own)
+        except WrongCount as error:
+            raise WrongCount(f"{error}\n{facts.get('said', '')}".rstrip()) from None
         return float(facts["seconds"]) / own
 
 

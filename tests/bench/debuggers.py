@@ -73,10 +73,7 @@ class Gdb:
     def ask(self, call: str, plugin: str | None = None) -> dict[str, Any]:
         """Run one function of inside_gdb.py, with `plugin` sourced if it is given."""
         load = ["-iex", f"source {plugin}"] if plugin else []
-        lines = [
-            f"import sys; sys.path.append({str(BENCH)!r})",
-            f"import inside_gdb as b; b.{call}",
-        ]
+        lines = _lines("inside_gdb", call)
         script = [part for line in lines for part in ("-ex", f"python {line}")]
         argv = [*self.command, "-nx", "-q", "-batch", *load, *script, str(self.program)]
         ended = processes.run(argv, seconds=self.SECONDS, env=self.environment)
@@ -112,10 +109,7 @@ class Lldb:
 
     def ask(self, call: str) -> dict[str, Any]:
         """Run one function of inside_lldb.py."""
-        lines = [
-            f"import sys; sys.path.append({str(BENCH)!r})",
-            f"import inside_lldb as b; b.{call}",
-        ]
+        lines = _lines("inside_lldb", call)
         script = [part for line in lines for part in ("-o", f"script {line}")]
         argv = [str(self.command), "--no-lldbinit", "--batch", *script, str(self.program)]
         ended = processes.run(argv, seconds=Gdb.SECONDS)

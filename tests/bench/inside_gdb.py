@@ -77,26 +77,28 @@ def _set(lines: Sequence[str]) -> None:
         gdb.execute(line, to_string=True)
 
 
-def _continue() -> None:
-    gdb.execute("continue", to_string=True)
+def _continue() -> str:
+    return gdb.execute("continue", to_string=True)
 
 
-def _repeat(command: str, times: int) -> None:
+def _repeat(command: str, times: int) -> str:
     execute = gdb.execute
     for _ in range(times):
-        execute(command, to_string=True)
+        said = execute(command, to_string=True)
+    return said
 
 
-def _timed(action: Callable[[], None]) -> dict[str, Any]:
-    """How long `action` takes, and how often the program stopped meanwhile."""
+def _timed(action: Callable[[], str]) -> dict[str, Any]:
+    """How long `action` takes, how often the program stopped meanwhile, and what gdb said at the
+    end."""
     # The program must still be there afterwards: its counters go with it.
     _set(["tbreak _exit"])
     pid = gdb.selected_inferior().pid
     before = answers.stops(pid)
     start = time.perf_counter()
-    action()
+    said = action()
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "stops": answers.stops(pid) - before}
+    return {"seconds": seconds, "stops": answers.stops(pid) - before, "said": said[-1000:]}
 
 
 def _answer(facts: dict[str, Any]) -> None:
