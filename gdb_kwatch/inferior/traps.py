@@ -102,9 +102,8 @@ class Engine:
         # DR6 as the CPU left it and the PC, of traps that were marked as handled.
         self.status: dict[int, tuple[int, int]] = {}
         self._untold: list[Hit] = []
-        # The sentinels that asked for the stop being made, and whether one asked because of a
-        # fault.
-        # The sentinels that gdb has checked for the trap in hand, and maybe some from before.
+        # The sentinels that gdb has checked for the trap in hand, and maybe some from before; and
+        # whether one asked for a stop because of a fault.
         self.checked: list[Sentinel] = []
         self.blind = False
         self._changing = False
@@ -134,6 +133,7 @@ class Engine:
         except Exception as error:
             # Rather one stop too many than a hit unseen.
             faults.report("a sentinel", error)
+            self.checked.append(sentinel)
             self.blind = True
         return True
 
