@@ -1,0 +1,69 @@
+"""What a newcomer stumbled over."""
+
+import pytest
+from harness import line
+
+
+def test_a_thread_local_kwatch_stays_with_its_thread(session):
+    with session("thread_local") as gdb:
+        gdb.run_to("main")
+        assert gdb.cmd("kwatch own") == "Hardware watchpoint 2: -location own\n"
+        for name in "abc":
+            gdb.cmd(f"kwatch {name}")
+        stops = gdb.run_out()
+        assert "Could not insert" not in "".join(stops)
+        own = [h for t in gdb.hits() for h in t["hits"] if h["number"] == 2]
+        assert [(h["old"], h["new"]) for h in own] == [("0", "1"), ("1", "3")]
+        others = [h["expression"] for t in gdb.hits() for h in t["hits"] if h["number"] != 2]
+        assert others == ["a", "b", "c"]
+
+
+def test_a_thread_local_native_is_left_to_gdb(session):
+    """gdb moves it from thread to thread: a sentinel that stayed behind would take a slot more."""
+    with session("thread_local") as gdb:
+        gdb.run_to("main")
+        for name in ("own", "a", "b", "c"):
+            gdb.cmd(f"watch {name}")
+        stops = gdb.run_out()
+        assert "Could not insert" not in "".join(stops)
+        assert {"a", "b", "c"} <= {h["expression"] for t in gdb.hits() for h in t["hits"]}
+
+
+@pytest.mark.parametrize("options", ["", "-every "])
+def test_silent_commands_of_a_kwatch(session, options):
+    """As with `watch`: no block and no frame line, whether or not the value changed."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"kwatch {options}s.a")
+        gdb.cmd("commands 2\nsilent\nend")
+        assert gdb.cont() == "Continuing.\n"
+        assert gdb.hits()[0]["stopped"]
+        assert int(gdb.value("s.a")) == 1
+
+
+def test_size_takes_an_array_for_its_address(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        assert gdb.cmd("kwatch -size 8 &s").startswith("Hardware watchpoint 2")
+    with session("pointer_moves") as gdb:
+        gdb.run_to("main")
+        assert gdb.cmd("kwatch -size 16 a").startswith("Hardware watchpoint 2: -size 16 a")
+        assert int(gdb.list()[2]["address"], 16) <= int(gdb.value("(long) &a"))
+
+
+def test_show_kwatch_lists_the_settings(session):
+    with session("simultaneous") as gdb:
+        shown = gdb.cmd("show kwatch")
+        assert "adopt:" in shown and "history:" in shown and "10000" in shown
+
+
+def test_an_untrapped_change_stands_before_the_trap_after_it(session):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch buf[16]")
+        gdb.cmd("kwatch buf[0]")
+        gdb.cont()  # buf[0] = 'X'; read(2) has written buf[16] before
+        traps = gdb.hits()
+        assert [t["origin"] for t in traps] == ["untrapped", "user"]
+        assert [t["trap"] for t in traps] == [1, 2]
+        assert traps[1]["line"] == line("syscall.c", "a user-mode write")
