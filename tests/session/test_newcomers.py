@@ -20,12 +20,21 @@ def test_a_thread_local_kwatch_stays_with_its_thread(session):
 
 def test_a_thread_local_native_is_left_to_gdb(session):
     """gdb moves it from thread to thread: a sentinel that stayed behind would take a slot more."""
-    with session("thread_local") as gdb:
+
+    def begin(gdb):
         gdb.run_to("main")
         for name in ("own", "a", "b", "c"):
             gdb.cmd(f"watch {name}")
-        stops = gdb.run_out()
-        assert "Could not insert" not in "".join(stops)
+        gdb.cont()
+        gdb.cont()
+        return gdb.cont()
+
+    with session("thread_local", kwatch=False) as gdb:
+        if "Cannot find thread-local storage" in begin(gdb):
+            pytest.skip("this gdb by itself loses the variable when a thread ends (10.1)")
+    with session("thread_local") as gdb:
+        begin(gdb)
+        assert "Could not insert" not in "".join(gdb.run_out())
         assert {"a", "b", "c"} <= {h["expression"] for t in gdb.hits() for h in t["hits"]}
 
 
