@@ -163,14 +163,15 @@ class Session:
         """A file's symbols go; a lookup may still find them now, so look again at the stop."""
         self._stale = bool(self.registry.watches)
 
-    def refresh(self) -> None:
-        """Resolve each watchpoint of this program space again, and aim."""
+    def refresh(self, moved: bool = False) -> None:
+        """Resolve each watchpoint of this program space again, and aim.  For ``moved`` see
+        `Registry.resolve`."""
         inferior = gdb.selected_inferior()
         for watch in list(self.registry.here()):
             if inferior.pid and watch.pid != inferior.pid and watch.access != "execute":
                 self._started(watch)
             if watch.state != EXPIRED:
-                self.registry.resolve(watch)
+                self.registry.resolve(watch, moved)
                 self._warn_about(watch)
         self.registry.aim()
 
@@ -228,7 +229,7 @@ class Session:
         self._asked = list(stop.askers)
         if self._stale:
             self._stale = False
-            self.refresh()
+            self.refresh(moved=True)
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
         untrapped = self.engine.untrapped(stop.trap)
@@ -280,7 +281,8 @@ class Session:
                 continue
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled
             if software != (watch.state == SOFTWARE) or watch.state in (UNREADABLE_STATE, PENDING):
-                self.registry.resolve(watch)
+                # gdb makes its locations anew when it resumes.
+                self.registry.resolve(watch, moved=True)
             self._warn_about(watch)
         self.registry.aim()
 
