@@ -100,6 +100,7 @@ class Sentinel(gdb.Breakpoint):
         self.write = write
         self.made = next_made()
         self.leaving = False
+        self.on = False
         self.slot = Slot.take()
         self.piece = piece
         self._hold()
@@ -132,8 +133,10 @@ class Sentinel(gdb.Breakpoint):
         self.piece = piece
         if self.leaving:
             return  # the one that is made in its place will (`Pool.renew`)
-        if self.enabled:
-            self.enabled = False
+        if self.on or self.enabled:
+            # Not by .enabled alone: it is False, and True again later, while gdb calls a function
+            # of the program's (`disable_watchpoints_before_interactive_call_start`).
+            self.enabled = self.on = False
         self._hold()
         self._switch_on()
 
@@ -144,7 +147,8 @@ class Sentinel(gdb.Breakpoint):
             self.enabled = True
         except gdb.error:
             return  # 10.1 and 13.1 while the selected thread runs; the next stop tries again
-        if self.type == gdb.BP_WATCHPOINT:
+        self.on = self.type != gdb.BP_WATCHPOINT
+        if not self.on:
             # Software: gdb would single-step the program for it (can-use-hw-watchpoints 0).
             self.enabled = False
 
@@ -203,6 +207,14 @@ class Pool:
                 idle.aim(piece)
             else:
                 self._unserved.add(piece)
+
+    def keep(self, pieces: Iterable[Piece]) -> None:
+        """Stand on none but ``pieces``, while another program space is current: gdb puts no
+        watchpoint anywhere else then."""
+        wanted = set(pieces)
+        for sentinel in self.sentinels:
+            if sentinel.piece is not None and sentinel.piece not in wanted:
+                sentinel.aim(None)
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and drop idle access ones.  Not in a

@@ -47,6 +47,7 @@ class Session:
         self._robbed = False
         self._mute = False
         self._stale = False
+        self._calling = False  # gdb calls a function of the program's, and may stop in it
         self.hooked = False  # hook-stop ran for the stop that is being made
         self._hardware = gdbfacts.hardware_allowed()
 
@@ -108,7 +109,8 @@ class Session:
     @guarded()
     def at_inferior_call(self, event: gdb.InferiorCallPostEvent) -> None:
         """gdb takes its watchpoints out while it calls a function for the user."""
-        if isinstance(event, gdb.InferiorCallPostEvent):
+        self._calling = not isinstance(event, gdb.InferiorCallPostEvent)
+        if not self._calling:
             self.engine.catch_up()
 
     def at_change(self, watch: Watch) -> None:
@@ -275,8 +277,8 @@ class Session:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         for watch in list(self.registry.here()):
             watch.has_run = True
-            if watch.enabled != watch.bp.enabled and watch.state != EXPIRED:
-                self.registry.switched(watch)  # ``enable once``: gdb sends no event
+            if watch.once and not (watch.bp.enabled or self._calling):
+                self.registry.switched(watch)  # gdb has disabled it with no event
             if watch.access == "execute":
                 continue
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled

@@ -132,6 +132,11 @@ class Registry:
             watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
             watch.watch_regions(())
             return
+        if watch.progspace != gdb.current_progspace():
+            # Nothing of another program can be evaluated: a stop of it will (`Session.tidy`).
+            watch.state = PENDING
+            watch.watch_regions(())
+            return
         if watch.access == "execute":
             addresses = gdbfacts.code_addresses(watch.bp)
             watch.state = INSTALLED if addresses else PENDING
@@ -311,19 +316,33 @@ class Registry:
                 self.pools[space] = Pool()
 
     def aim(self) -> None:
-        """Put a sentinel on each piece that a watchpoint of this program space watches."""
+        """Put a sentinel on each piece that a watchpoint of this program space watches, and take
+        those of others off where none watches any more."""
         self.plans.clear()
-        pool = self.pool()
+        current = gdb.current_progspace()
+        for space, other in self.pools.items():
+            if space != current and other.is_valid():
+                other.keep(self._wanted(space))
+        pool = self.pools.get(current)
         if pool is None:
             return
         wanted: set[Piece] = set()
         if gdb.selected_inferior().pid and gdbfacts.hardware_allowed():
-            for watch in self.here():
-                if watch.access != "execute" and watch.armed and self.follows(watch):
-                    wanted |= watch.pieces
+            wanted = self._wanted(current)
         if len(self.pieces_in_use()) > SLOTS:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         pool.aim(wanted)
+
+    def _wanted(self, space: gdb.Progspace) -> set[Piece]:
+        return {
+            piece
+            for watch in self.watches.values()
+            if watch.progspace == space
+            and watch.access != "execute"
+            and watch.armed
+            and self.follows(watch)
+            for piece in watch.pieces
+        }
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and have each come after the watchpoints
