@@ -25,6 +25,15 @@ LLDB = "LLDB"
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Microseconds a hit: on the clock, and of CPU time in gdb alone (None for others), which
+    suffers less where other programs run."""
+
+    clock: float
+    cpu: float | None
+
+
+@dataclass(frozen=True)
 class Contestant:
     """One row of a table.
 
@@ -44,15 +53,16 @@ class Contestant:
     writes: bool = True
     share: float = 1.0
 
-    def measure(self, hits: int) -> float:
-        """Seconds a hit.  WrongCount where something else was measured."""
+    def measure(self, hits: int) -> Cost:
+        """What one hit takes.  WrongCount where something else was measured."""
         own = max(round(hits * self.share), 10)
         facts = self.run(own)
         try:
             check(self, facts, own)
         except WrongCount as error:
             raise WrongCount(f"{error}\n{facts.get('said', '')}".rstrip()) from None
-        return float(facts["seconds"]) / own
+        cpu = facts.get("cpu")
+        return Cost(1e6 * facts["seconds"] / own, None if cpu is None else 1e6 * cpu / own)
 
 
 def check(who: Contestant, facts: Facts, hits: int) -> None:

@@ -89,16 +89,17 @@ def _repeat(command: str, times: int) -> str:
 
 
 def _timed(action: Callable[[], str]) -> dict[str, Any]:
-    """How long `action` takes, how often the program stopped meanwhile, and what gdb said at the
-    end."""
+    """How long `action` takes, and how much CPU time gdb; how often the program stopped meanwhile;
+    and what gdb said at the end."""
     # The program must still be there afterwards: its counters go with it.
     _set(["tbreak _exit"])
     pid = gdb.selected_inferior().pid
     before = answers.stops(pid)
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     said = action()
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "stops": answers.stops(pid) - before, "said": said[-1000:]}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - busy
+    stops = answers.stops(pid) - before
+    return {"seconds": seconds, "cpu": cpu, "stops": stops, "said": said[-1000:]}
 
 
 def _answer(facts: dict[str, Any]) -> None:

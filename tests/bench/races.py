@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import figures
-from contestants import KWATCH, WATCH, Contestant
+from contestants import KWATCH, WATCH, Contestant, Cost
 from debuggers import Gdb, WrongCount
 from figures import Spread
 
@@ -16,28 +16,32 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Row:
-    """What one contestant took for one hit (or stop, or step), in microseconds, and its ratio to
-    the contestant `base`; None for the base itself."""
+    """What one contestant took for one hit (or stop, or step), in microseconds; gdb's CPU time
+    of that (None for others); its ratio to the contestant `base`; None for the base itself."""
 
     name: str
     base: str | None
     cost: Spread
+    cpu: Spread | None
     ratio: Spread | None
 
 
 def race(entries: Sequence[Contestant], hits: int, rounds: int, say: Progress) -> list[Row]:
     """One paired run."""
-    times: dict[str, list[float]] = {entry.name: [] for entry in entries}
+    costs: dict[str, list[Cost]] = {entry.name: [] for entry in entries}
     for number in range(1, rounds + 1):
         for entry in entries:
             say(f"round {number} of {rounds}: {entry.name}")
-            times[entry.name].append(entry.measure(hits) * 1e6)
+            costs[entry.name].append(entry.measure(hits))
+    clock = {name: [cost.clock for cost in of] for name, of in costs.items()}
+    cpu = {name: [c.cpu for c in of if c.cpu is not None] for name, of in costs.items()}
     return [
         Row(
             entry.name,
             entry.base,
-            figures.spread(times[entry.name]),
-            figures.ratios(times[entry.name], times[entry.base]) if entry.base else None,
+            figures.spread(clock[entry.name]),
+            figures.spread(cpu[entry.name]) if cpu[entry.name] else None,
+            figures.ratios(clock[entry.name], clock[entry.base]) if entry.base else None,
         )
         for entry in entries
     ]

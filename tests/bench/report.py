@@ -138,11 +138,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], plain: bool = Fal
 
 
 def _rows(rows: Sequence[Row]) -> str:
-    heads = ["", "us, median [min..max]", "ratio, median [min..max]", "of"]
+    heads = ["", "us, median [min..max]", "gdb's CPU", "ratio, median [min..max]", "of"]
     cells = [
         [
             row.name,
             row.cost.text(".1f"),
+            f"{row.cpu.median:.1f}" if row.cpu else "",
             row.ratio.text() if row.ratio else "",
             row.base or "",
         ]
@@ -180,5 +181,6 @@ def _row_json(row: Row) -> dict[str, Any]:
         "name": row.name,
         "base": row.base,
         "us": row.cost.json(),
+        "cpu_us": row.cpu.json() if row.cpu else None,
         "ratio": row.ratio.json() if row.ratio else None,
     }

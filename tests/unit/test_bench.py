@@ -92,6 +92,7 @@ def test_the_processor_is_named():
 
 GOOD = {
     "seconds": 0.5,
+    "cpu": 0.4,
     "stops": 102,
     "written": 100,
     "software": [],
@@ -114,7 +115,7 @@ GOOD = {
 def test_wrong_counts_are_errors(wrong, words):
     contestants = module("contestants")
     who = contestants.Contestant("kwatch", None, lambda n: GOOD, True, ("kwatch", "a"))
-    assert who.measure(100) == 0.005
+    assert who.measure(100) == contestants.Cost(5000.0, 4000.0)
     with pytest.raises(contestants.WrongCount, match=words):
         contestants.check(who, {**GOOD, **wrong}, 100)
 
@@ -135,8 +136,8 @@ def test_a_slow_one_gets_a_share_of_the_hits_and_its_cost_is_a_hits():
         return {"seconds": hits * 2e-3, "stops": hits, "written": hits}
 
     who = contestants.Contestant("slow", None, run, share=0.05)
-    assert who.measure(1000) == pytest.approx(2e-3)
-    assert who.measure(20) == pytest.approx(2e-3)
+    assert who.measure(1000).clock == pytest.approx(2e3)
+    assert who.measure(20).clock == pytest.approx(2e3)
     assert asked == [50, 10]
 
 
@@ -159,6 +160,7 @@ def test_rounds_are_interleaved_and_each_is_compared_with_its_own():
     assert order == ["a", "b"] * 3
     assert [row.ratio and row.ratio.text() for row in rows] == [None, "1.50 [1.50..1.50]"]
     assert rows[0].cost.median == pytest.approx(20_000)
+    assert rows[0].cpu is None
 
 
 # --- what is shown ------------------------------------------------------------
@@ -169,7 +171,8 @@ def results(**more):
     machine = module("machine").machine("13.1", "3.11.2", None, None)
 
     def row(name, base, costs, ratio=None):
-        return races.Row(name, base, figures.spread(costs), ratio and figures.spread([ratio]))
+        cpu = figures.spread([min(costs) / 2])
+        return races.Row(name, base, figures.spread(costs), cpu, ratio and figures.spread([ratio]))
 
     return report.Results(
         machine,
@@ -206,6 +209,7 @@ def test_the_text_has_n_rounds_and_every_ratio():
     assert "n = 1000, rounds = 2" in text
     assert "55.0 [50.0..60.0]" in text
     assert "1.35 [1.35..1.35]" in text
+    assert " 33.0 " in text
     assert "170.0 [170.0..170.0]" in text
     assert "no LLDB" in text
 
@@ -214,6 +218,7 @@ def test_the_json_says_the_same_and_parts_not_asked_for_are_empty():
     report = module("report")
     said = report.as_json(results())
     assert said["traps"][1]["ratio"]["median"] == 1.35
+    assert said["traps"][1]["cpu_us"]["median"] == 33.0
     assert said["load"]["added_ms"]["median"] == 35.0
     assert said["memory"][1]["bytes_a_trap"] == 102.4
     assert [aim["met"] for aim in said["aims"]] == [False, True, True, False]
