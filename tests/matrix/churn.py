@@ -65,7 +65,7 @@ churn_scripts = set()
 def churn_script():
     "Another script's hidden watchpoint."
     try:
-        churn_scripts.add(gdb.Breakpoint("one", gdb.BP_WATCHPOINT, gdb.WP_WRITE, True).number)
+        churn_scripts.add(gdb.Breakpoint("alpha", gdb.BP_WATCHPOINT, gdb.WP_WRITE, True).number)
     except gdb.error as error:
         print(error)
 def churn_facts(wrong):
@@ -304,14 +304,14 @@ class Gdb:
 # What a session is made of.
 
 PLACES = (
-    *("s.a", "s.b", "s.c", "s.d", "s", "one", "two", "wide[1]", "wide", "place[0]", "place[1]"),
+    *("s.a", "s.b", "s.c", "s.d", "s", "alpha", "beta", "wide[1]", "wide", "place[0]", "place[1]"),
     *("buffer[3]", "*(int *) buffer", "*(long *) (buffer + 3)", "*heap", "heap[1]", "heap", "mine"),
     *("library_global", "s.a + s.b", "$sp", "nothing", "n", "poke"),
 )
 FUNCTIONS = ("main", "together", "local", "poke", "worker", "on_signal", "library_store")
 PROGRAMS = ("churn", "simultaneous_static")
 ARGUMENTS = ("threads", "library", "fork", "signal", "kernel")
-CONDITIONS = ("s.a > 1", "one != 2", "s.b == 0", "$_thread == 1", "n > 1", "0", "1", "")
+CONDITIONS = ("s.a > 1", "alpha != 2", "s.b == 0", "$_thread == 1", "n > 1", "0", "1", "")
 
 
 class Maker:
@@ -409,7 +409,7 @@ class Maker:
 
     def write(self) -> str:
         return self.one_of(
-            ("set var s.a = 9", "set var two = two + 1", "print poke(5)", "print together(6)", "up")
+            ("set var s.a = 9", "set var beta = beta + 1", "print poke(5)", "print together(6)", "up")
         )
 
     def look(self) -> str:

@@ -15,7 +15,7 @@ def test_the_watchpoint_of_a_thread_that_ended(session, command, arguments):
         gdb.cmd("break worker")
         gdb.cmd(f"run {arguments}")
         gdb.cmd(f"{command} place[1] thread 2")
-        gdb.cmd("kwatch one")
+        gdb.cmd("kwatch alpha")
         gdb.cmd("delete 1")
         assert set(gdb.list()) == {2, 3}
         while "exec" in arguments and "executing new program" not in gdb.cont():
@@ -32,7 +32,7 @@ def test_enabled_for_one_stop(session):
     with session("churn") as gdb:
         gdb.run_to("together")
         gdb.cmd("kwatch s.a")
-        gdb.cmd("watch one")
+        gdb.cmd("watch alpha")
         gdb.cmd("enable once 2")
         gdb.cmd("enable count 2 3")
         gdb.cont()
