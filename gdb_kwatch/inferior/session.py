@@ -6,6 +6,7 @@ at a stop and in commands; nothing is deleted in `stop` or in breakpoint_deleted
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import gdb
@@ -15,10 +16,11 @@ from gdb_kwatch.core.records import Trap
 
 from . import gdbfacts
 from .faults import guarded
+from .handlers import Handlers, Part
 from .hooks import Hook
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
-from .unloading import follow, parse_again
+from .unloading import follow, parse_again, unfollow
 from .watch import EXPIRED, PENDING, SOFTWARE, UNREADABLE_STATE, Watch
 from .watches import Registry
 
@@ -34,7 +36,10 @@ class Reporter(Protocol):
 
 
 class Session:
-    """kwatch in one gdb: the registry, the engine, and gdb's events."""
+    """kwatch in one gdb: the registry, the engine, and gdb's events.
+
+    ``connected`` is False after `kwatch off`.  Other rooms that connect to gdb join by `join`.
+    """
 
     def __init__(self, reporter: Reporter) -> None:
         self.registry = Registry()
@@ -43,38 +48,112 @@ class Session:
         self.reporter = reporter
         self.spent: list[Sentinel] = []
         self._asked: list[Watch] = []
-        self._following = False
         self._robbed = False
         self._mute = False
         self._stale = False
         self._calling = False  # gdb calls a function of the program's, and may stop in it
         self.hooked = False  # hook-stop ran for the stop that is being made
-        self._hardware = gdbfacts.hardware_allowed()
+        define_functions()
+        self.connected = False
+        self.parts: list[Part] = []
+        self._hooks = [
+            Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
+        ]
+        if gdbfacts.VERSION < (11, 0):
+            self._hooks += [Hook(f"hookpost-{name}", self.look) for name in ("hbreak", "thbreak")]
+        self._always = Handlers(
+            breakpoint_created=self.at_created,
+            breakpoint_deleted=self.at_deleted,
+            new_objfile=self.at_new_objfile,
+            clear_objfiles=self.at_clear_objfiles,
+            exited=self.at_exited,
+        )
+        # What runs at each stop, step or write of the user's is there with the first watchpoint.
+        self._watching = Handlers(
+            breakpoint_modified=self.engine.modified,
+            stop=self.at_stop,
+            free_objfile=self.at_free_objfile,
+            memory_changed=self.at_memory_changed,
+            inferior_call=self.at_inferior_call,
+        )
+        self._resting = Handlers(before_prompt=self.rest)
+        self._mending = Handlers(before_prompt=self.at_robbed)
+
+    # On and off.
+
+    def join(self, part: Part) -> None:
+        """Have ``part`` connected and disconnected with the rest."""
+        self.parts.append(part)
+        if self.connected:
+            part.connect()
 
     def connect(self) -> None:
-        """Define what the sentinels need, adopt what is there, and follow gdb's events."""
-        define_functions()
+        """Adopt what is there, and follow gdb's events."""
+        if self.connected:
+            return
+        self.connected = True
         Sentinel.decide = self.engine.decide
-        for command in ("watch", "awatch", "rwatch"):
-            Hook(f"hookpost-{command}", guarded()(self.registry.serve)).install()
-        if gdbfacts.VERSION < (11, 0):
-            for command in ("hbreak", "thbreak"):
-                Hook(f"hookpost-{command}", self.look).install()
+        for hook in self._hooks:
+            hook.install()
         self.registry.make_pool()
-        events = gdb.events
-        events.breakpoint_created.connect(self.at_created)
-        events.breakpoint_modified.connect(self.engine.modified)
-        events.breakpoint_deleted.connect(self.at_deleted)
-        events.stop.connect(self.at_stop)
-        events.new_objfile.connect(self.at_new_objfile)
-        events.clear_objfiles.connect(self.at_clear_objfiles)
-        if hasattr(events, "free_objfile"):  # gdb 13
-            events.free_objfile.connect(self.at_free_objfile)
-        events.exited.connect(self.at_exited)
+        self._always.connect()
         for objfile in gdb.objfiles():
             follow(objfile, self.at_unloaded)
+        back = self.registry.back()
         for bp in gdb.breakpoints() or ():
-            self.at_created(bp)
+            if bp not in back:
+                self.at_created(bp)
+        if self.registry.watches:
+            self._follow_memory()
+            for _ in self._programs():
+                self.registry.make_pool()
+                self.refresh(moved=True)
+                self.serve()
+        for part in self.parts:
+            part.connect()
+
+    def disconnect(self) -> None:
+        """Leave gdb alone: nothing of kwatch's runs any more, and its watchpoints are gdb's.
+
+        What gdb cannot forget stays, and does nothing: commands, functions, parameters.
+        """
+        if not self.connected:
+            return
+        for part in reversed(self.parts):
+            part.disconnect()
+        self.registry.forget_hidden()
+        self.connected = False
+        for handlers in (self._always, self._watching, self._resting, self._mending):
+            handlers.disconnect()
+        for hook in (self.stop_hook, *self._hooks):
+            hook.uninstall()
+        for objfile in gdb.objfiles():
+            unfollow(objfile)
+        self.registry.leave()
+        self.engine.forget()
+        self.spent.clear()
+        self._asked.clear()
+        self._robbed = self._mute = self._stale = self._calling = self.hooked = False
+
+    def _programs(self) -> Iterator[None]:
+        """With each program space's inferior selected in turn, in silence."""
+        selected = gdb.selected_thread()
+        frame = gdb.selected_frame() if selected is not None and selected.is_stopped() else None
+        try:
+            yield
+            spaces = {gdb.current_progspace()}
+            for inferior in gdb.inferiors():
+                space = getattr(inferior, "progspace", None)  # gdb 10: at its next stop
+                threads = inferior.threads()
+                if selected is not None and threads and space is not None and space not in spaces:
+                    spaces.add(space)
+                    threads[0].switch()
+                    yield
+        finally:
+            if selected is not None and selected.is_valid():
+                selected.switch()
+                if frame is not None and frame.is_valid():
+                    frame.select()
 
     @guarded()
     def at_created(self, bp: gdb.Breakpoint) -> None:
@@ -90,16 +169,31 @@ class Session:
     @guarded()
     def look(self) -> None:
         """For gdb 10: find hardware breakpoints that no event tells of."""
+        if not self.connected:
+            return
         for watch in self.registry.look():
             self.at_change(watch)
+
+    @guarded()
+    def serve(self) -> None:
+        """After a command that has set a watchpoint; see `Registry.serve`."""
+        if self.connected:
+            self.registry.serve()
 
     def _follow_memory(self) -> None:
         """With the first watchpoint: what runs at each stop or write of the user's."""
         self.stop_hook.install()
-        if not self._following:
-            self._following = True
-            gdb.events.memory_changed.connect(self.at_memory_changed)
-            gdb.events.inferior_call.connect(self.at_inferior_call)
+        self._watching.connect()
+        self._resting.disconnect()
+
+    @guarded()
+    def rest(self) -> None:
+        """The first prompt after the last watchpoint was deleted: nothing is to be done at a stop
+        any more."""
+        self._resting.disconnect()
+        if self.connected and not self.registry.watches and not self.spent:
+            self._watching.disconnect()
+            self.stop_hook.uninstall()
 
     @guarded()
     def at_memory_changed(self, event: gdb.MemoryChangedEvent) -> None:
@@ -124,6 +218,8 @@ class Session:
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         if not isinstance(bp, Sentinel):
             self.registry.deleted(bp)
+            if not self.registry.watches and self._watching.connected:
+                self._resting.connect()
         elif not bp.leaving and not self._robbed and self.registry.is_in_use(bp):
             # A script that clears all breakpoints; nothing can be made in this event.
             self._robbed = True
@@ -131,12 +227,12 @@ class Session:
                 "kwatch: another script has deleted kwatch's hidden watchpoints; hits may be "
                 "missed until the next prompt, where they are made again"
             )
-            gdb.events.before_prompt.connect(self.at_robbed)
+            self._mending.connect()
 
     @guarded()
     def at_robbed(self) -> None:
         """The first prompt after the sentinels were deleted by somebody else."""
-        gdb.events.before_prompt.disconnect(self.at_robbed)
+        self._mending.disconnect()
         self._robbed = False
         self.registry.make_pool()
         self.refresh()
@@ -168,6 +264,8 @@ class Session:
     def refresh(self, moved: bool = False) -> None:
         """Resolve each watchpoint of this program space again, and aim.  For ``moved`` see
         `Registry.resolve`."""
+        if not self.connected:
+            return
         inferior = gdb.selected_inferior()
         for watch in list(self.registry.here()):
             if inferior.pid and watch.pid != inferior.pid and watch.access != "execute":
@@ -217,6 +315,8 @@ class Session:
     @guarded()
     def at_hook(self) -> None:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
+        if not self.connected:
+            return  # kwatch's line stands in a hook of the user's that was defined meanwhile
         self.hooked = True
         # Those that gdb has checked stand in its list of what the stop is about, where
         # `continue N`, `info program` and other scripts' stop events would find them.

@@ -109,6 +109,15 @@ class Engine:
         self._changing = False
         self._stood: set[int] = set()  # the watchpoints at which the program stands
 
+    def forget(self) -> None:
+        """Nothing is in hand any more; the history stays."""
+        self._lwp, self._quiet, self._stop = 0, None, None
+        self.status.clear()
+        self.checked.clear()
+        self._untold.clear()
+        self._stood.clear()
+        self.blind = False
+
     # At a trap.
 
     def decide(self, sentinel: Sentinel) -> bool:

@@ -51,6 +51,14 @@ def follow(objfile: gdb.Objfile, action: Callable[[], None]) -> None:
     objfile.kwatch_farewell = Farewell(left)
 
 
+def unfollow(objfile: gdb.Objfile) -> None:
+    """Forget what `follow` has kept there."""
+    farewell = getattr(objfile, "kwatch_farewell", None)
+    if farewell is not None:
+        farewell.action = lambda: None  # it ends now
+        del objfile.kwatch_farewell
+
+
 def _is_unloading(filename: str | None) -> bool:
     """Whether the running program has unloaded that library: not a ``file`` command nor an exec,
     where the symbols of another file may be half read (a lookup ends 13.1 with a segmentation

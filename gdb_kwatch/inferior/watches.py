@@ -47,6 +47,33 @@ class Registry:
         # What a trap means, by the inferior and `ptrace.trap`.
         # Made anew after each `aim`.
         self.plans: dict[tuple[int, tuple[int, ...]], Plan] = {}
+        self._parked: dict[int, Watch] = {}  # by id(bp), which the Watch keeps alive
+
+    # On and off.
+
+    def leave(self) -> None:
+        """Take every sentinel out; the watchpoints are gdb's alone now, and are remembered."""
+        for watch in self.watches.values():
+            if watch.options is not None and watch.bp.is_valid() and watch.bp.silent:
+                watch.bp.silent = False  # no sentinel speaks for it any more
+        self._parked = {id(watch.bp): watch for watch in self.watches.values()}
+        self.watches.clear()
+        self.plans.clear()
+        for pool in self.pools.values():
+            pool.discard()
+        self.pools.clear()
+
+    def back(self) -> list[gdb.Breakpoint]:
+        """Take in again those that `leave` remembers and gdb still has."""
+        parked, self._parked = self._parked, {}
+        found = [bp for bp in gdb.breakpoints() or () if id(bp) in parked]
+        for bp in found:
+            watch = parked[id(bp)]
+            self.watches[watch.number] = watch
+            watch.gdb_hits, watch.ignore_count = bp.hit_count, bp.ignore_count
+            watch.enabled = bp.enabled
+            self.switched(watch)
+        return found
 
     # What gdb tells.
 
@@ -334,20 +361,23 @@ class Registry:
         pool.aim(wanted)
 
     def _wanted(self, space: gdb.Progspace) -> set[Piece]:
-        return {
-            piece
+        armed = [
+            watch
             for watch in self.watches.values()
-            if watch.progspace == space
-            and watch.access != "execute"
-            and watch.armed
-            and self.follows(watch)
-            for piece in watch.pieces
-        }
+            if watch.progspace == space and watch.access != "execute" and watch.armed
+        ]
+        if not any(self.follows(watch) for watch in armed):
+            return set()
+        # Those that are not looked after as well: gdb may blame them for a kwatch's trap.
+        return {piece for watch in armed for piece in watch.pieces if not watch.wandering}
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and have each come after the watchpoints
         at its place: gdb checks its breakpoints in the order in which they were made.  Not in a
         breakpoint event, not in `stop`."""
+        if self.pool() is None:
+            self.make_pool()
+            self.aim()
         pool = self.pool()
         if pool is None:
             return

@@ -16,6 +16,7 @@ from gdb_kwatch.inferior import faults
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
 
+from .report import count_of
 from .views import Views, write_out
 
 
@@ -56,6 +57,7 @@ class Kwatch(gdb.Command):
 
     def set(self, argument: str) -> None:
         """Set the kwatch that a command line asks for, and answer as ``watch`` does."""
+        check_on(self.session)
         try:
             request = parse(argument)
         except UsageError as error:
@@ -64,10 +66,19 @@ class Kwatch(gdb.Command):
         gdb.write(f"{watch.mention}\n")
 
 
+def check_on(session: Session) -> None:
+    if not session.connected:
+        raise gdb.GdbError("kwatch is off; 'kwatch on' puts it back.")
+
+
 class Subcommand(gdb.Command):
-    """What the subcommands share: one word below ``kwatch``, and its arguments."""
+    """What the subcommands share: one word below ``kwatch``, and its arguments.
+
+    ``always``: whether it is of use while kwatch is off.
+    """
 
     word = ""
+    always = False
     options: tuple[str, ...] = ("-json",)
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
@@ -86,6 +97,8 @@ class Subcommand(gdb.Command):
         if argument[:1] and argument[0] in _GOES_ON:
             self.kwatch.set(joined(self.word, argument))  # `list[0]` is an expression
         else:
+            if not self.always:
+                check_on(self.session)
             self.run(gdb.string_to_argv(argument))
 
     def run(self, words: list[str]) -> None:
@@ -149,6 +162,7 @@ class Hits(Subcommand):
     says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
 
     word = "hits"
+    always = True
     options = ("-n", "-json")
 
     def run(self, words: list[str]) -> None:
@@ -201,6 +215,7 @@ class Doctor(Subcommand):
     With -traceback, the Python traceback of the last internal fault."""
 
     word = "doctor"
+    always = True
     options = ("-traceback",)
 
     def run(self, words: list[str]) -> None:
@@ -243,6 +258,52 @@ class Save(Subcommand):
         gdb.write(f"Saved to file '{path}'.\n")
 
 
+class Off(Subcommand):
+    """Take kwatch out of gdb, until "kwatch on".
+    Usage: kwatch off
+
+    Its hidden watchpoints, its hooks and all that runs at an event go.  Kwatches stay as
+    gdb's own watchpoints, which report as gdb does and miss what gdb misses."""
+
+    word = "off"
+    always = True
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        if words:
+            raise self.usage()
+        if not self.session.connected:
+            gdb.write("kwatch is off already.\n")
+            return
+        count = sum(w.options is not None for w in self.session.registry.watches.values())
+        self.session.disconnect()
+        stay = f"; {count_of(count, 'kwatch', 'kwatches')} left to gdb" if count else ""
+        gdb.write(f"kwatch is off{stay} ('kwatch on' puts it back).\n")
+
+
+class On(Subcommand):
+    """Put kwatch back after "kwatch off".
+    Usage: kwatch on
+
+    It looks after the watchpoints that are there now; kwatches that gdb still has are
+    kwatches again, with their options."""
+
+    word = "on"
+    always = True
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        if words:
+            raise self.usage()
+        if self.session.connected:
+            gdb.write("kwatch is on already.\n")
+            return
+        self.session.connect()
+        count = len(self.session.registry.watches)
+        found = f"; {count_of(count, 'watchpoint')} looked after" if count else ""
+        gdb.write(f"kwatch is on{found}.\n")
+
+
 class InfoKwatch(gdb.Command):
     """Show the owners of debug registers: kwatches, and gdb's own.
     Usage: info kwatch [-json [FILE]]
@@ -253,7 +314,10 @@ class InfoKwatch(gdb.Command):
         super().__init__("info kwatch", gdb.COMMAND_STATUS, gdb.COMPLETE_NONE)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        gdb.execute(f"kwatch list {argument}", from_tty)
+        try:
+            gdb.execute(f"kwatch list {argument}", from_tty)
+        except gdb.error as error:
+            raise gdb.GdbError(str(error)) from None
 
 
 class Beginning(gdb.Command):
@@ -304,7 +368,7 @@ def completions(text: str, word: str | None) -> list[str]:
     return [text[start:] for text in found if text.startswith(line)]
 
 
-SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save)
+SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save, Off, On)
 
 
 def define(session: Session) -> None:

@@ -26,6 +26,7 @@ def facts(session: Session) -> list[Fact]:
         _canary(),
         _hardware(),
         _free(session),
+        *_off(session),
         rights.ptrace_fact(),
         rights.perf_fact(),
         *(_library(name) for name in ("tabulate", "pygments")),
@@ -84,6 +85,12 @@ def _free(session: Session) -> Fact:
     text = f"{max(SLOTS - used, 0)} of {SLOTS}"
     remedy = "delete or disable a watchpoint (kwatch list shows who holds them)"
     return Fact("slots free", text, used < SLOTS, remedy, needed=False)
+
+
+def _off(session: Session) -> list[Fact]:
+    if session.connected:
+        return []
+    return [Fact("kwatch", "off: gdb's watchpoints are gdb's alone", False, "kwatch on")]
 
 
 def _library(name: str) -> Fact:

@@ -18,8 +18,8 @@ UNCHANGED = "unchanged"
 _HEADINGS = ("Watchpoint", "Slot", "Access", "Old value", "New value", "")
 
 
-def count_of(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def count_of(number: int, what: str, several: str = "") -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {several or what + 's'}"
 
 
 def fill_in(trap: Trap) -> None:

@@ -193,7 +193,7 @@ def test_help(session):
         text = gdb.cmd("help kwatch")
         for word in ("-w", "-a", "-r", "-l", "-every", "-t", "-size", "Usage: kwatch"):
             assert word in text
-        for name in ("list", "slots", "hits", "verify", "doctor", "save"):
+        for name in ("list", "slots", "hits", "verify", "doctor", "save", "off", "on"):
             assert f"kwatch {name} -- " in text
             assert f"Usage: kwatch {name}" in gdb.cmd(f"help kwatch {name}")
         assert gdb.cmd("help set kwatch adopt") and gdb.cmd("help set kwatch history")

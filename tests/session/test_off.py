@@ -1,0 +1,235 @@
+"""`kwatch off` leaves a gdb as if kwatch were not loaded; `kwatch on` takes up where it left."""
+
+from __future__ import annotations
+
+import re
+
+from harness import GDBINIT
+
+# What a script sees of kwatch: breakpoints that are not the user's, and handlers of events.
+INTERNAL = "sum(type(b).__name__ == 'Sentinel' for b in gdb.breakpoints() or ())"
+
+
+def internal(gdb):
+    return gdb.evaluate(INTERNAL)
+
+
+def test_off_is_gdb_alone(session):
+    """One of three is reported, in gdb's own words."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abc":
+            gdb.cmd(f"kwatch s.{member}")
+        assert internal(gdb) == 4
+        assert gdb.cmd("kwatch off") == (
+            "kwatch is off; 3 kwatches left to gdb ('kwatch on' puts it back).\n"
+        )
+        assert internal(gdb) == 0
+        assert gdb.cmd("kwatch off") == "kwatch is off already.\n"
+        out = gdb.cont()
+        assert "hit by one instruction" not in out
+        assert len(re.findall(r"^Hardware watchpoint \d: s\.[abc]$", out, re.M)) == 1
+        assert "Old value = 0\nNew value = 1\n" in out
+        assert "both (" in out
+        assert gdb.hits() == []
+        assert "maint" not in gdb.cmd("show user hook-stop")
+        assert "kwatch" not in gdb.cmd("show user hook-stop")
+        assert "kwatch" not in gdb.cmd("show user hookpost-watch")
+
+
+def test_on_again_all_are_reported(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("kwatch -every s.b")
+        gdb.cmd("kwatch off")
+        gdb.cmd("watch s.c")  # while it is off
+        gdb.cont()
+        assert gdb.cmd("kwatch on") == "kwatch is on; 3 watchpoints looked after.\n"
+        assert gdb.cmd("kwatch on") == "kwatch is on already.\n"
+        out = gdb.cont()
+        assert "3 watchpoints hit by one instruction" in out
+        (trap,) = gdb.hits()
+        assert [(h["number"], h["old"], h["new"]) for h in trap["hits"]] == [
+            (2, "1", "2"),
+            (3, "0", "0"),
+            (4, "1", "2"),
+        ]
+        kinds = {number: (row["kind"], row["every"]) for number, row in gdb.list().items()}
+        assert kinds == {2: ("kwatch", False), 3: ("kwatch", True), 4: ("watch", False)}
+        (stop,) = gdb.run_out()  # the last store changes nothing: -every is known again
+        assert "unchanged" in stop
+
+
+def test_thirty_times(session):
+    """Nothing grows."""
+    with session("eight_threads") as gdb:
+        gdb.run_to("main")
+        gdb.python(
+            "import gdb\n"
+            "said = []\n"
+            "for n in range(30):\n"
+            "    for word in ('off', 'on'):\n"
+            "        said.append(gdb.execute('kwatch ' + word, to_string=True))\n"
+        )
+        assert set(gdb.evaluate("said")) == {
+            "kwatch is off ('kwatch on' puts it back).\n",
+            "kwatch is on.\n",
+        }
+        assert internal(gdb) == 4
+        assert gdb.evaluate("len(__import__('gdb_kwatch.ui.plugin').ui.plugin.session.parts)") < 10
+
+
+def test_each_stop_is_seen_by_whoever_is_there(session):
+    """Off and on at each stop: gdb's own report and kwatch's take turns, with right old values."""
+    with session("disabled_changes") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch pair.a")
+        olds = []
+        while True:
+            out = gdb.cont()
+            if "exited" in out:
+                break
+            assert "hit by one instruction" in out
+            olds.append(gdb.stops()[-1]["hits"][0]["old"])
+            gdb.cmd("kwatch off")
+            out = gdb.cont()
+            if "exited" in out:
+                break
+            found = re.search(r"Old value = (\w+)", out)
+            assert found, out
+            olds.append(found.group(1))
+            gdb.cmd("kwatch on")
+        assert olds == [str(n) for n in range(len(olds))]
+        assert len(olds) == 4
+
+
+def test_commands_while_it_is_off(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("kwatch off")
+        off = "kwatch is off; 'kwatch on' puts it back.\n"
+        commands = ("kwatch s.b", "kwatch list", "kwatch slots", "kwatch verify", "info kwatch")
+        for command in commands:
+            assert gdb.cmd(command) == off, command
+        assert gdb.cmd("kwatch hits") == "No traps yet.\n"
+        assert "off: gdb's watchpoints are gdb's alone" in gdb.cmd("kwatch doctor")
+        gdb.cmd("set kwatch adopt off")
+        gdb.cmd("watch s.b")
+        assert internal(gdb) == 0
+        gdb.cmd("kwatch on")
+        assert "Looking after gdb's own watchpoints too is off." in gdb.cmd("show kwatch adopt")
+        gdb.cont()  # gdb blames s.b, which is not looked after and has not changed
+        assert [h["number"] for h in gdb.hits()[0]["hits"]] == [2]
+
+
+def test_changed_deleted_and_rerun_while_off(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abcd":
+            gdb.cmd(f"kwatch s.{member}")
+        gdb.cmd("kwatch off")
+        gdb.cmd("delete 3")
+        gdb.cmd("disable 4")
+        gdb.cmd("condition 2 s.a == 2")
+        gdb.run_to("main")
+        gdb.cmd("kwatch on")
+        rows = gdb.list()
+        assert {n: row["state"] for n, row in rows.items()} == {
+            2: "installed",
+            4: "disabled",
+            5: "installed",
+        }
+        assert rows[2]["condition"] == "s.a == 2"
+        gdb.cmd("delete 5")
+        out = gdb.cont()
+        assert "s.a" in out
+        assert gdb.value("s.a") == "2"
+
+
+def test_location_on_the_heap_of_a_run_that_ended_while_off(session):
+    with session("pie_heap") as gdb:
+        gdb.cmd("set disable-randomization off")
+        gdb.run_to("15")
+        gdb.cmd("kwatch -l *heap")
+        gdb.cmd("kwatch off")
+        gdb.cmd("kill")
+        gdb.run_to("15")
+        out = gdb.cmd("kwatch on")
+        assert out.count("address expired") == 1
+        assert gdb.list()[2]["state"] == "address expired"
+
+
+def test_the_users_own_hooks_stay(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("define hook-stop\necho mine\\n\nend")
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("kwatch off")
+        assert gdb.cmd("show user hook-stop") == 'User command "hook-stop":\n  echo mine\\n\n\n'
+        assert "mine\n" in gdb.cont()
+        gdb.cmd("kwatch on")
+        out = gdb.cont()
+        assert out.count("mine\n") == 1
+        assert "hit by one instruction" in out
+
+
+def test_with_no_watchpoint_nothing_runs_at_a_stop(session):
+    """Handlers of stops and the like are there with the first watchpoint, and go with the last."""
+    connected = (
+        "[h.connected for h in (lambda s: (s._always, s._watching))"
+        "(__import__('gdb_kwatch.ui.plugin').ui.plugin.session)]"
+    )
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        assert gdb.evaluate(connected) == [True, False]
+        assert "kwatch" not in gdb.cmd("show user hook-stop")
+        gdb.cmd("kwatch s.a")
+        assert gdb.evaluate(connected) == [True, True]
+        gdb.cont()
+        gdb.cmd("delete")
+        assert gdb.evaluate(connected) == [True, False]
+        assert "kwatch" not in gdb.cmd("show user hook-stop")
+        gdb.cmd("watch s.b")
+        gdb.cmd("watch s.c")
+        assert gdb.evaluate(connected) == [True, True]
+        gdb.cont()
+        assert len(gdb.hits()[-1]["hits"]) == 2
+
+
+def test_two_programs_at_once(session):
+    """Each program space gets its sentinels back, also the one that is not selected."""
+    with session("condition_not_blamed") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch pair.a if pair.a == 2")
+        gdb.cmd("kwatch pair.b if 0")
+        gdb.cmd("clone-inferior")
+        gdb.cmd("inferior 2")
+        gdb.run_to("main")
+        gdb.cmd("kwatch off")
+        gdb.cmd("kwatch on")
+        assert gdb.evaluate("gdb.selected_inferior().num") == 2
+        gdb.cmd("inferior 1")
+        assert "hit by one instruction" in gdb.cont()
+        assert gdb.value("pair.a") == "2"
+
+
+def test_sourcing_again_while_off_changes_nothing(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch off")
+        gdb.cmd(f"source {GDBINIT}")
+        assert internal(gdb) == 0
+        assert gdb.cmd("kwatch on") == "kwatch is on.\n"
+
+
+def test_help_and_completion(session):
+    with session(None) as gdb:
+        text = gdb.cmd("help kwatch")
+        assert "kwatch off -- Take kwatch out of gdb" in text
+        assert "kwatch on -- Put kwatch back" in text
+        assert "Usage: kwatch off" in gdb.cmd("help kwatch off")
+        assert "kwatch off" in gdb.cmd("complete kwatch of").splitlines()
+        assert gdb.cmd("kwatch off now") == "Usage: kwatch off\n"
+        assert gdb.cmd("info kwatch now") == "Usage: kwatch list [-json [FILE]]\n"
