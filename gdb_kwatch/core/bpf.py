@@ -57,7 +57,7 @@ K, X = 0x00, 0x08  # the source is the immediate, or a register
 
 # Atomic operations, in the immediate of STX | ATOMIC; those that fetch are new in Linux 5.12.
 FETCH = 0x01
-ATOMICS = {"add": 0x00, "xchg": 0xE0 | FETCH, "cmpxchg": 0xF0 | FETCH}
+ATOMICS = {"add": 0x00, "fetch_add": FETCH, "xchg": 0xE0 | FETCH, "cmpxchg": 0xF0 | FETCH}
 
 # What BPF_LD | BPF_IMM | BPF_DW means by its src_reg.
 PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
@@ -70,10 +70,13 @@ HELPERS = {
     "get_stack": 67,  # 4.18
     "probe_read_user": 112,  # 5.5
     "ringbuf_output": 130,  # 5.8
+    "ringbuf_reserve": 131,
+    "ringbuf_submit": 132,
     "get_current_task_btf": 158,  # 5.11
     "task_pt_regs": 175,  # 5.15
 }
 F_USER_STACK = 1 << 8  # get_stack: the user's, not the kernel's
+NO_WAKEUP = 1  # ringbuf_submit: nobody sleeps on the ring
 
 # struct pt_regs of x86-64, which is the start of struct bpf_perf_event_data, by name.
 PT_REGS = {
@@ -190,8 +193,8 @@ class Program:
     def atomic(
         self, operation: str, base: Register, offset: int, source: Register, size: int = 8
     ) -> None:
-        """``add``: no answer; ``xchg``: the old value into ``source``; ``cmpxchg``: compare with
-        r0, the old value into r0."""
+        """``add``: no answer; ``fetch_add`` and ``xchg``: the old value into ``source``;
+        ``cmpxchg``: compare with r0, the old value into r0."""
         self._add(STX | ATOMIC | SIZES[size], base, source, offset, ATOMICS[operation])
 
     # Control.
@@ -225,6 +228,10 @@ class Program:
         """A name that no other label has."""
         self._made += 1
         return f".{self._made}"
+
+    def goes_to(self, label: str) -> bool:
+        """Whether some jump so far leads there: the verifier takes no code that none reaches."""
+        return any(off == label for _, _, _, off, _ in self._insns)
 
     # The end.
 

@@ -49,6 +49,7 @@ PINNED = 1 << 2
 EXCLUDE_USER = 1 << 4
 EXCLUDE_KERNEL = 1 << 5
 EXCLUDE_HV = 1 << 6
+INHERIT_THREAD = 1 << 35  # Linux 5.13
 REMOVE_ON_EXEC = 1 << 36  # Linux 5.13
 SIGTRAP = 1 << 37  # Linux 5.13
 
@@ -178,6 +179,7 @@ class Request:
     user: bool = True
     disabled: bool = False
     inherit: bool = False
+    threads_only: bool = False  # child processes do not inherit it
     remove_on_exec: bool = True
     samples: int = 0  # SAMPLE_...; 0: no records
 
@@ -187,6 +189,7 @@ class Request:
         for wanted, bit in (
             (self.disabled, DISABLED),
             (self.inherit, INHERIT),
+            (self.inherit and self.threads_only, INHERIT_THREAD),
             (not self.user, EXCLUDE_USER),
             (not self.kernel, EXCLUDE_KERNEL),
             (self.remove_on_exec, REMOVE_ON_EXEC),
@@ -364,7 +367,7 @@ def _around(data: bytes, place: int, size: int) -> bytes:
 
 
 def _without_remove_on_exec(request: Request) -> Request:
-    return replace(request, remove_on_exec=False)
+    return replace(request, remove_on_exec=False, threads_only=False)
 
 
 def why_not(kernel: bool = True) -> PerfError | None:

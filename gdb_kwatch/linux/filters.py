@@ -1,0 +1,174 @@
+"""A BPF program at work on one watched place: its memory, its events on the threads, their end."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Callable, Iterable, Mapping
+
+from gdb_kwatch.core import filters
+from gdb_kwatch.core.bpf import AssemblyError, Program
+from gdb_kwatch.core.debugreg import WRITE, pieces_of
+from gdb_kwatch.core.filters import Kernel, Source
+
+from . import bpf, perf_event
+from .perf_event import Event, NoThread, PerfError, Request
+
+# In the order in which they are tried: what the kernel may have, best first.
+_KERNELS = (Kernel(True, True), Kernel(True, False), Kernel(False, False))
+
+
+@functools.lru_cache(maxsize=1)
+def kernel() -> Kernel:
+    """What this kernel's BPF can do, tried.  Raises BpfError where it cannot be used at all."""
+    error: Exception | None = None
+    layout = filters.RecordLayout(8)
+    memory = bpf.Memory(filters.HEAD)
+    ring = bpf.Ring(4096, layout.size)
+    maps = {filters.MEMORY: memory.fd, filters.RING: ring.fd}
+    try:
+        for able in _KERNELS:
+            try:
+                code = filters.recording(Source(0, 8), able, 0, layout).assemble(maps)
+                os.close(bpf.load(code))
+            except bpf.BpfError as failed:
+                error = error or failed
+            else:
+                return able
+    finally:
+        ring.close()
+        memory.close()
+    assert error is not None
+    raise error
+
+
+def why_not(kernel_too: bool = False) -> str:
+    """Why nothing can be decided in the kernel here; "" where it can."""
+    refused = perf_event.why_not(kernel_too)
+    if refused is not None:
+        remedy = f" ({refused.remedy})" if refused.remedy else ""
+        return f"perf events: {refused.strerror}{remedy}"
+    reason = bpf.why_not()
+    if reason:
+        return reason
+    try:
+        kernel()
+    except OSError as error:
+        return f"this kernel's BPF is too old (Linux {os.uname().release}): {error.strerror}"
+    return ""
+
+
+class Filter:
+    """One program, on every thread that it is put on; new threads inherit it."""
+
+    def __init__(
+        self,
+        source: Source,
+        write: Callable[[Source, Kernel], Program],
+        memory: int = filters.HEAD,
+        maps: Mapping[str, int] | None = None,
+        rw: int = WRITE,
+        kernel_too: bool = False,
+        value: bytes = b"",
+    ) -> None:
+        """``write`` makes the program; ``value`` is what stands there now.  Raises BpfError and
+        AssemblyError."""
+        self.source = source
+        self.rw = rw
+        self.kernel_too = kernel_too
+        self.events: dict[int, list[Event]] = {}
+        self.program = -1
+        self._ended = 0
+        self.memory = bpf.Memory(memory)
+        try:
+            self.memory.data[filters.OLD : filters.OLD + len(value[: filters.VALUE_MOST])] = value[
+                : filters.VALUE_MOST
+            ]
+            code = write(source, kernel()).assemble(
+                {filters.MEMORY: self.memory.fd, **(maps or {})}
+            )
+            self.program = bpf.load(code)
+        except BaseException:
+            self.close()
+            raise
+
+    def put_on(self, lwp: int, signal: int = 0, inherit: bool = True) -> None:
+        """Watch what a thread does.  Raises PerfError: NoSlot, NoThread …"""
+        if lwp in self.events:
+            return
+        made: list[Event] = []
+        try:
+            for piece in pieces_of(self.source.address, self.source.size, self.rw):
+                request = Request(
+                    piece.address,
+                    piece.length,
+                    piece.rw,
+                    kernel=self.kernel_too,
+                    inherit=inherit,
+                    threads_only=True,
+                    disabled=True,
+                )
+                event = Event(request, lwp)
+                made.append(event)
+                event.set_bpf(self.program)
+                if signal:
+                    event.signal(signal)
+            for event in made:
+                event.enable()
+        except BaseException:
+            for event in made:
+                event.close()
+            raise
+        self.events[lwp] = made
+
+    def put_on_all(self, lwps: Iterable[int]) -> None:
+        """Each thread that is there; one that ends meanwhile is none.  Raises PerfError."""
+        for lwp in lwps:
+            try:
+                self.put_on(lwp)
+            except NoThread:
+                continue
+
+    def hits(self) -> int:
+        """Every access, whatever the program said of it.  A piece counts for itself."""
+        return self._ended + sum(e.count() for events in self.events.values() for e in events)
+
+    def word(self, offset: int) -> int:
+        return self.memory.word(offset)
+
+    def take_off(self) -> None:
+        """Give the slots back; the counts stay."""
+        self._ended = self.hits()
+        for events in self.events.values():
+            for event in events:
+                event.close()
+        self.events.clear()
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.take_off()
+        if self.program >= 0:
+            os.close(self.program)
+            self.program = -1
+        self.memory.close()
+
+
+def threads_of(pid: int) -> list[int]:
+    """The LWPs of a process."""
+    return sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
+
+
+def read_words(data: bytes, count: int) -> tuple[int, ...]:
+    return struct.unpack_from(f"<{count}Q", data)
+
+
+__all__ = [
+    "AssemblyError",
+    "Filter",
+    "PerfError",
+    "kernel",
+    "read_words",
+    "threads_of",
+    "why_not",
+]
