@@ -33,7 +33,8 @@ _CODE_LOCATION = re.compile(r"^\s*\d+\.\d+\s+y\s+(0x[0-9a-f]+).*?(?: inf ([\d, ]
 
 
 def interpreter_is_mi() -> bool:
-    """Whether this gdb was started with an MI interpreter (or DAP).
+    """Whether this gdb was started with an MI interpreter (or DAP), or with one beside its own
+    (``-ex "new-ui mi …"``, as Eclipse does).
 
     The command line is asked, as gdb's Python has no interpreter query on any version here.
     """
@@ -41,6 +42,8 @@ def interpreter_is_mi() -> bool:
         arguments = line.read().split(b"\0")
     for i, argument in enumerate(arguments):
         if re.match(rb"-{1,2}i(n(t(e(r(p(r(e(t(e(r)?)?)?)?)?)?)?)?)?)?=(mi|dap)", argument):
+            return True
+        if re.match(rb"\s*new-ui\s+mi", argument):
             return True
         if re.match(rb"-{1,2}i(nterpreter)?$", argument):
             return arguments[i + 1 : i + 2] != [] and arguments[i + 1][:2] in (b"mi", b"da")

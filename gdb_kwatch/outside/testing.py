@@ -17,8 +17,8 @@ from pathlib import Path
 from gdb_kwatch import places
 from gdb_kwatch.outside import fixtures, libraries, packages, processes, say, setup
 
-# Tools that may have no wheel for the oldest or newest Python: the tests run without them.
-OPTIONAL = ("mypy", "ruff")
+# Those that may have no wheel or distribution package: the tests run without them, and say so.
+OPTIONAL = ("mypy", "ruff", "pygdbmi", "pyte")
 TYPED = ("core", "linux", "outside", "places.py", "__main__.py")
 STAMP = "kwatch-stamp"
 
@@ -32,7 +32,9 @@ def test(arguments: Sequence[str]) -> int:
         python = environment(root)
         setup.debugger_ready(python)
         fixtures.build_all()
-    failed = [] if arguments else [name for name in OPTIONAL if not CHECKS[name](python, root)]
+    failed = (
+        [] if arguments else [name for name, check in CHECKS.items() if not check(python, root)]
+    )
     tests = _call([python, "-m", "pytest", *arguments], root)
     if failed:
         print(f"kwatch: {say.listing(failed)} found faults, see above the tests", file=sys.stderr)

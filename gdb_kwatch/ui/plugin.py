@@ -5,6 +5,7 @@ from __future__ import annotations
 from gdb_kwatch.inferior.session import Session
 
 from . import commands, parameters
+from .mi import Mi
 from .report import Report
 
 session: Session | None = None
@@ -21,4 +22,5 @@ def load() -> None:
     made.connect()
     commands.define(made)
     parameters.define(made)
+    Mi(made, report).connect()
     session = made

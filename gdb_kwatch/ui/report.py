@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import gdb
 
@@ -42,9 +42,13 @@ def mention(hit: Hit) -> str:
 
 
 class Report:
-    """Prints stops and warnings.  ``engine`` is set once the session is there."""
+    """Prints stops and warnings.  ``engine`` is set once the session is there; ``listeners`` hear
+    of each trap that a stop is about, before anything is printed."""
 
     engine: Engine
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Trap], None]] = []
 
     def warn(self, text: str) -> None:
         gdb.write(f"warning: {text}\n", gdb.STDERR)
@@ -56,6 +60,7 @@ class Report:
             return
         fill_in(trap)
         trap.place = place_of(trap, stop.regions())
+        self._tell(trap)
         if not self._is_wanted(stop, trap) or stop.silent:
             return
         head = f"{count_of(len(trap.hits), 'watchpoint')} hit by one instruction"
@@ -64,6 +69,7 @@ class Report:
 
     def untrapped(self, trap: Trap) -> None:
         fill_in(trap)
+        self._tell(trap)
         gdb.write(
             self._block(
                 f"{count_of(len(trap.hits), 'watchpoint')} changed with no trap "
@@ -93,6 +99,10 @@ class Report:
         """A stop that was made because kwatch could not judge a trap."""
         lines = [watch.mention for watch in watches if watch.armed]
         gdb.write("\n".join(["\nStopped, as any of these may have been hit:", *lines, ""]))
+
+    def _tell(self, trap: Trap) -> None:
+        for listener in self.listeners:
+            listener(trap)
 
     def _is_wanted(self, stop: Stop, trap: Trap) -> bool:
         """A kwatch always shows its block; for natives it is added where gdb missed one that
