@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t")
+SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t", "-k")
 VALUED = ("-size",)
 OPTIONS = (*SWITCHES, *VALUED)
 
@@ -31,6 +31,7 @@ class Request:
     location: bool = False
     every: bool = False
     temporary: bool = False
+    kernel: bool = False
     size: str | None = None  # an expression, as gdb's own counts are
     thread: str | None = None
     task: str | None = None
@@ -135,6 +136,7 @@ def parse(line: str) -> Request:
         "-location" in on,
         every,
         "-t" in on,
+        "-k" in on,
         size,
         where.get("thread"),
         where.get("task"),

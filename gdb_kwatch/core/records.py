@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .debugreg import EXECUTE, READ_WRITE, WRITE, Piece, pieces_of
 
@@ -18,6 +18,7 @@ KERNEL = "kernel"
 UNTRAPPED = "untrapped"
 
 BY_DR6 = "dr6"
+BY_COUNTER = "counter"
 BY_VALUE = "value"
 
 # What a watchpoint asks for, and the R/W field that gdb gives its slot: x86 has no read-only
@@ -87,7 +88,8 @@ def in_full(quiet: Quiet) -> Trap:
 @dataclass
 class Hit:
     """One watchpoint touched by a trap.  ``old`` and ``new`` are as gdb prints them, None where
-    there is no value; ``raw`` keeps what is needed to print them when somebody looks."""
+    there is no value; ``raw`` keeps what is needed to print them when somebody looks.  ``count``:
+    how often a counter saw it; the kernel may copy 8 bytes one by one."""
 
     number: int
     expression: str
@@ -102,6 +104,7 @@ class Hit:
     old: str | None = None
     new: str | None = None
     raw: Any = None
+    count: int = 1
 
     def json(self) -> dict[str, Any]:
         return {
@@ -117,7 +120,16 @@ class Hit:
             "stop": self.stop,
             "seen_by": self.seen_by,
             "blamed": self.blamed,
+            **({"count": self.count} if self.seen_by == BY_COUNTER else {}),
         }
+
+
+class KernelCall(Protocol):
+    """What the kernel was doing when it touched the program's memory: a system call, mostly."""
+
+    @property
+    def text(self) -> str: ...
+    def json(self) -> dict[str, Any]: ...
 
 
 @dataclass
@@ -125,7 +137,8 @@ class Trap:
     """One trap and its hits; with origin ``untrapped``, bytes found changed at a stop.
 
     ``pc`` is the program counter at the trap, after the access.  ``place`` is where the access
-    itself was made, filled in when somebody looks.
+    itself was made, filled in when somebody looks.  ``call`` is what the kernel was doing, with
+    origin ``kernel``.
     """
 
     number: int
@@ -138,6 +151,7 @@ class Trap:
     origin: str = USER
     stopped: bool = False
     place: Any = None
+    call: KernelCall | None = None
 
     def json(self, place: dict[str, Any]) -> dict[str, Any]:
         """The object of the contract; ``place`` has pc, function, file, line, instruction."""
@@ -150,6 +164,7 @@ class Trap:
             "dr6": self.dr6,
             "origin": self.origin,
             "stopped": self.stopped,
+            **({"call": self.call.json()} if self.call is not None else {}),
             "hits": [hit.json() for hit in self.hits],
         }
 

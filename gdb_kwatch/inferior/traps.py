@@ -108,6 +108,8 @@ class Engine:
         self.blind = False
         self._changing = False
         self._stood: set[int] = set()  # the watchpoints at which the program stands
+        # Whether a counter has hits of a watchpoint that are still to be told.
+        self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
 
     def forget(self) -> None:
         """Nothing is in hand any more; the history stays."""
@@ -284,7 +286,7 @@ class Engine:
     def modified(self, bp: gdb.Breakpoint) -> None:
         """breakpoint_modified: a hit that stops, or a change by the user."""
         watch = self.registry.watches.get(bp.number)
-        if watch is None or self._changing:
+        if watch is None or self._changing or not watch.in_registers:
             return
         hits, ignored = bp.hit_count, bp.ignore_count
         counted, spent = hits > watch.gdb_hits, ignored < watch.ignore_count
@@ -400,6 +402,8 @@ class Engine:
 
     def _trap_to_come(self, watch: Watch, inferior: gdb.Inferior, handled: int) -> bool:
         """Whether some thread stands at a trap of ``watch`` that gdb has yet to look at."""
+        if self.untold_elsewhere(watch):
+            return True
         for thread in inferior.threads():
             lwp = thread.ptid[1]
             try:

@@ -51,14 +51,26 @@ class Options:
 
 
 class Watch:
-    """One owner of slots.  ``options`` is set for a kwatch, None for a native."""
+    """One owner of slots.  ``options`` is set for a kwatch, None for a native.
 
-    def __init__(self, bp: gdb.Breakpoint | gdbfacts.Unlisted, options: Options | None) -> None:
+    ``in_registers``: gdb itself puts it into the debug registers, through ptrace.  ``sight``:
+    what perf watches for it besides.
+    """
+
+    in_registers = True
+    sight: frozenset[Piece] = frozenset()
+
+    def __init__(
+        self,
+        bp: gdb.Breakpoint | gdbfacts.Unlisted,
+        options: Options | None,
+        kind: tuple[str, str] | None = None,
+    ) -> None:
         self.bp = bp
         self.number: int = bp.number
         self.made = next_made()
         self.options = options
-        self.kind, self.access = KINDS[bp.type]
+        self.kind, self.access = kind or KINDS[bp.type]
         if options is not None:
             self.kind = "kwatch"
         self.progspace = gdb.current_progspace()

@@ -269,7 +269,7 @@ class Registry:
         lvalue = watch.lvalue
         assert lvalue is not None
         regions = lvalue.regions
-        gdbs = gdbfacts.location_addresses(watch.bp)
+        gdbs = gdbfacts.location_addresses(watch.bp) if watch.in_registers else []
         if len(gdbs) == 1 and len(regions) == 1:
             regions = (Region(gdbs[0], regions[0].length, watch.rw),)
             if lvalue.fixed:
@@ -295,21 +295,21 @@ class Registry:
 
     def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
         """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
-        watches = [watch for watch in self.here() if self.follows(watch)]
+        watches = [w for w in self.here() if w.in_registers and self.follows(w)]
         plan = self.plans[key] = make_plan(ptrace.debug_registers(lwp), watches, self.pool())
         return plan
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
         """What the slots of the current inferior are wanted for."""
-        return {p for w in self.here() if w is not without for p in w.pieces}
+        return {p for w in self.here() if w is not without for p in (*w.pieces, *w.sight)}
 
     def holders(self, pieces: set[Piece]) -> str:
         """Who holds the slots for ``pieces``, and what would free one."""
         lines = ["Held by:"]
         numbers = []
         for watch in self.here():
-            if watch.pieces & pieces:
-                count = len(watch.pieces)
+            if (watch.pieces | watch.sight) & pieces:
+                count = len(watch.pieces | watch.sight)
                 lines.append(f"  {watch.mention}  ({count} slot{'s' if count > 1 else ''})")
                 numbers.append(watch.number)
         if not numbers:
@@ -364,7 +364,10 @@ class Registry:
         armed = [
             watch
             for watch in self.watches.values()
-            if watch.progspace == space and watch.access != "execute" and watch.armed
+            if watch.progspace == space
+            and watch.access != "execute"
+            and watch.armed
+            and watch.in_registers
         ]
         if not any(self.follows(watch) for watch in armed):
             return set()

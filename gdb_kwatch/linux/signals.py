@@ -1,0 +1,47 @@
+"""Which signal a hit may be told by: one that does no harm where it is left over.
+
+A signal that is ignored by default stops a traced thread all the same (``sig_ignored``), and is
+forgotten where nobody takes it.  One that the program handles would run its handler at each hit;
+one that it blocks stops it too late.
+"""
+
+from __future__ import annotations
+
+import signal
+
+# Ignored by default, and nobody's own business as SIGCHLD and SIGCONT are.
+HARMLESS = (signal.SIGURG, signal.SIGWINCH)
+
+
+def masks(pid: int) -> dict[str, int]:
+    """SigBlk, SigIgn and SigCgt of a process or thread, bit N-1 for signal N; {} if it is gone."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            for line in lines:
+                name, _, value = line.partition(":")
+                if name in ("SigBlk", "SigIgn", "SigCgt"):
+                    found[name] = int(value, 16)
+    except OSError:
+        pass
+    return found
+
+
+def has(mask: int, number: int) -> bool:
+    return bool(mask >> (number - 1) & 1)
+
+
+def choose(pid: int) -> tuple[signal.Signals | None, str]:
+    """The first harmless signal that the program does not handle; None and the reason where it
+    handles all of them."""
+    caught = masks(pid).get("SigCgt", 0)
+    for number in HARMLESS:
+        if not has(caught, number):
+            return number, ""
+    names = " and ".join(number.name for number in HARMLESS)
+    return None, f"the program handles {names} itself, by which hits are told"
+
+
+def is_blocked(lwp: int, number: int) -> bool:
+    """Whether a thread blocks ``number``, so that its hits are told only when it unblocks it."""
+    return has(masks(lwp).get("SigBlk", 0), number)
