@@ -6,6 +6,7 @@ Everything that can go wrong is found before anything is changed.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import gdb
@@ -27,8 +28,15 @@ _USER_SPACE = 1 << 47
 _MAX_SIZE = SLOTS * 8
 
 
-def set_watch(session: Session, request: Request) -> Watch:
-    """Set what was asked for; returns the new watchpoint.  Raises gdb.GdbError."""
+# Makes a gdb.Breakpoint: one of the commands above, and the expression.
+Maker = Callable[[str, str], None]
+
+
+def set_watch(session: Session, request: Request, make: Maker | None = None) -> Watch:
+    """Set what was asked for; returns the new watchpoint.  Raises gdb.GdbError.
+
+    ``make``: for one that is not made by gdb's own command, and has no condition nor thread.
+    """
     _check_target()
     expression, spec = request.expression, ""
     location = request.location
@@ -68,7 +76,7 @@ def set_watch(session: Session, request: Request) -> Watch:
             location = False
     options = Options(request.every, spec, place)
     with language("c") if place else nullcontext():
-        watch = _make(session, request, expression, location, options)
+        watch = _make(session, request, expression, location, options, make)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
         watch.bp.delete()
         advice = f"'kwatch -location {request.expression}' watches the memory that it names now."
@@ -199,7 +207,12 @@ def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]
 
 
 def _make(
-    session: Session, request: Request, expression: str, location: bool, options: Options
+    session: Session,
+    request: Request,
+    expression: str,
+    location: bool,
+    options: Options,
+    make: Maker | None,
 ) -> Watch:
     """gdb's own ``watch``, and what the registry made of it."""
     line = [_COMMANDS[request.access], "-location" if location else "", expression]
@@ -212,7 +225,10 @@ def _make(
     registry.making = options
     registry.made = None
     try:
-        gdb.execute(" ".join(part for part in line if part), to_string=True)
+        if make is not None:
+            make(line[0], " ".join(part for part in line[1:] if part))
+        else:
+            gdb.execute(" ".join(part for part in line if part), to_string=True)
     except gdb.error as error:
         raise gdb.GdbError(str(error)) from None
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gdb_kwatch.inferior.session import Session
 
-from . import commands, parameters
+from . import commands, dap, parameters
 from .mi import Mi
 from .report import Report
 
@@ -17,10 +17,18 @@ def load() -> None:
     if session is not None:
         return
     report = Report()
+    adapter = None
+    if dap.running():
+        from .dap.adapter import Adapter
+
+        adapter = Adapter(report)
+        adapter.connect()
     made = Session(report)
     report.engine = made.engine
     made.connect()
     commands.define(made)
     parameters.define(made)
     Mi(made, report).connect()
+    if adapter is not None:
+        adapter.join(made)
     session = made

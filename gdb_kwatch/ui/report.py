@@ -49,9 +49,14 @@ class Report:
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Trap], None]] = []
+        # How it says something; a front end may want it by another way.
+        self.write: Callable[..., None] = self.to_terminal
+
+    def to_terminal(self, text: str, stream: int = gdb.STDOUT) -> None:
+        gdb.write(text, stream)
 
     def warn(self, text: str) -> None:
-        gdb.write(f"warning: {text}\n", gdb.STDERR)
+        self.write(f"warning: {text}\n", gdb.STDERR)
 
     def stopped(self, stop: Stop) -> None:
         """The block of a stop, where there is something to add to gdb's own report."""
@@ -64,13 +69,13 @@ class Report:
         if not self._is_wanted(stop, trap) or stop.silent:
             return
         head = f"{count_of(len(trap.hits), 'watchpoint')} hit by one instruction"
-        gdb.write(self._block(_thread_prefix() + head, trap.hits))
-        gdb.write(self._place(trap.place))
+        self.write(self._block(_thread_prefix() + head, trap.hits))
+        self.write(self._place(trap.place))
 
     def untrapped(self, trap: Trap) -> None:
         fill_in(trap)
         self._tell(trap)
-        gdb.write(
+        self.write(
             self._block(
                 f"{count_of(len(trap.hits), 'watchpoint')} changed with no trap "
                 "(a system call, another mapping, another process or the debugger)",
@@ -87,18 +92,18 @@ class Report:
         place = frame.find_sal()
         where = f"{style.styled(frame.name() or '??', 'function')} ()"
         if place.symtab is None or not place.line:
-            gdb.write(f"{style.styled(f'0x{frame.pc():016x}', 'address')} in {where}\n")
+            self.write(f"{style.styled(f'0x{frame.pc():016x}', 'address')} in {where}\n")
             return
         name = style.styled(place.symtab.filename, "filename")
-        gdb.write(f"{where} at {name}:{place.line}\n")
+        self.write(f"{where} at {name}:{place.line}\n")
         text = source_line(place.symtab.fullname(), place.line)
         if text is not None:
-            gdb.write(f"{place.line}\t{style.source(text, place.symtab.filename)}\n")
+            self.write(f"{place.line}\t{style.source(text, place.symtab.filename)}\n")
 
     def blind(self, watches: list[Watch]) -> None:
         """A stop that was made because kwatch could not judge a trap."""
         lines = [watch.mention for watch in watches if watch.armed]
-        gdb.write("\n".join(["\nStopped, as any of these may have been hit:", *lines, ""]))
+        self.write("\n".join(["\nStopped, as any of these may have been hit:", *lines, ""]))
 
     def _tell(self, trap: Trap) -> None:
         for listener in self.listeners:
