@@ -17,18 +17,14 @@ def load() -> None:
     if session is not None:
         return
     report = Report()
-    adapter = None
+    made = Session(report)
+    report.engine = made.engine
+    made.join(Mi(made, report))
     if dap.running():
         from .dap.adapter import Adapter
 
-        adapter = Adapter(report)
-        adapter.connect()
-    made = Session(report)
-    report.engine = made.engine
+        made.join(Adapter(made, report))
     made.connect()
     commands.define(made)
     parameters.define(made)
-    Mi(made, report).connect()
-    if adapter is not None:
-        adapter.join(made)
     session = made

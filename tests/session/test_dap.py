@@ -398,6 +398,31 @@ def test_where_gdb_has_data_breakpoints_itself_its_own_stay(dap, program, tmp_pa
     assert put(client, ("s.a", "write")) == [{"id": 77, "verified": True}]
 
 
+def test_off_is_gdbs_own_server_and_on_again(at_main):
+    dap = at_main("simultaneous")
+    put(dap, ("s.a", "write"), ("s.c", "write"))
+    dap.repl("kwatch off")
+    assert dap.event("capabilities")["capabilities"]["supportsDataBreakpoints"] is False
+    assert "dataBreakpointInfo" in dap.refused("dataBreakpointInfo", name="s.a")
+    stop = dap.cont()
+    assert stop["hitBreakpointIds"] == [3] and "description" not in stop
+    dap.repl("kwatch on")
+    assert dap.event("capabilities")["capabilities"]["supportsDataBreakpoints"] is True
+    assert dap.cont()["hitBreakpointIds"] == [2, 3]
+    assert [point["id"] for point in put(dap, ("s.c", "write"))] == [3]
+    assert {body["breakpoint"]["id"] for body in dap.events("breakpoint")} == {1, 2, 3}
+
+
+def test_the_block_comes_also_where_the_user_has_a_new_hook(at_main, tmp_path):
+    hook = tmp_path / "hook.gdb"
+    hook.write_text("define hook-stop\necho mine\\n\nend\n")
+    dap = at_main("simultaneous")
+    dap.repl("kwatch s.a")
+    dap.repl(f"source {hook}")
+    dap.cont()
+    dap.event("output", lambda body: "hit by one instruction" in body["output"])
+
+
 def test_loaded_in_the_middle_of_a_session(dap, program):
     from harness import GDBINIT
 

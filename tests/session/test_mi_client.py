@@ -287,6 +287,20 @@ def test_list_slots_and_hits(client):
     assert gdb.refused("-kwatch-list all") == "-kwatch-list: Usage: -kwatch-list"
 
 
+def test_off_takes_the_commands_away_and_on_puts_them_back(client):
+    gdb = with_commands(client("simultaneous"))
+    gdb.to_main()
+    gdb.ask("-kwatch s.a")
+    gdb.ask('-interpreter-exec console "kwatch off"')
+    assert gdb.refused("-kwatch s.b") == "Undefined MI command: kwatch"
+    assert gdb.resume()["wpt"]["exp"] == "s.a"
+    assert gdb.notes("kwatch-trap") == []
+    gdb.ask('-interpreter-exec console "kwatch on"')
+    assert [row["number"] for row in gdb.ask("-kwatch-list")["watchpoints"]] == ["2"]
+    gdb.resume()
+    assert len(gdb.ask("-kwatch-hits")["traps"]) == 1
+
+
 def test_an_old_gdb_has_no_such_commands(client):
     gdb = client("simultaneous")
     if gdb.has("MICommand"):

@@ -1,7 +1,7 @@
-"""The DAP side as one thing that can be connected and taken out again.
+"""kwatch's side of gdb's DAP server, as one part of the session: it goes with ``kwatch off``.
 
-`connect` comes before kwatch makes its first breakpoint: gdb's server would tell the editor of the
-hidden ones.  `join` comes when the session is connected.
+What hides the sentinels from the editor is there before the first of them is made, and stays: the
+session deletes them when its parts have left.  With none there it lets everything pass.
 """
 
 from __future__ import annotations
@@ -16,33 +16,24 @@ from .stopped import Stopped
 
 
 class Adapter:
-    """kwatch's side of gdb's DAP server."""
-
-    def __init__(self, report: Report) -> None:
+    def __init__(self, session: Session, report: Report) -> None:
         self.report = report
         self.breakpoints = Breakpoints()
-        self.output = Output()
+        self.output = Output(session)
         self.stopped = Stopped(self.breakpoints, self.output)
-        self.data: DataBreakpoints | None = None
+        self.data = DataBreakpoints(session, self.breakpoints)
+        self.breakpoints.stand_before()
 
     def connect(self) -> None:
-        self.breakpoints.connect()
+        self.output.connect()
         self.stopped.connect()
+        self.data.connect()
         self.report.write = self.output.write
         self.report.listeners.append(self.stopped.heard)
 
-    def join(self, session: Session) -> None:
-        if self.data is None:
-            self.data = DataBreakpoints(session, self.breakpoints)
-        self.data.connect()
-        self.output.join(session)
-        self.output.connect()
-
     def disconnect(self) -> None:
-        if self.data is not None:
-            self.data.disconnect()
-        self.output.disconnect()
         self.report.listeners.remove(self.stopped.heard)
         self.report.write = self.report.to_terminal
+        self.data.disconnect()
         self.stopped.disconnect()
-        self.breakpoints.disconnect()
+        self.output.disconnect()

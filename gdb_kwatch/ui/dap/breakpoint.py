@@ -7,7 +7,6 @@ stay; these stand before them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import gdb
 from gdb.dap import breakpoint as gdbs
@@ -27,28 +26,19 @@ class Breakpoints:
 
     def __init__(self) -> None:
         self.ids: dict[int, int] = {}
-        self.quiet = False  # a request is about to answer with what it changes
 
-    def connect(self) -> None:
-        for registry, theirs, ours in self._pairs():
+    def stand_before(self) -> None:
+        """Take the place of the server's handlers, and call them."""
+        for registry, theirs, ours in (
+            (gdb.events.breakpoint_created, gdbs._bp_created, self.created),
+            (gdb.events.breakpoint_modified, gdbs._bp_modified, self.modified),
+            (gdb.events.breakpoint_deleted, gdbs._bp_deleted, self.deleted),
+        ):
             registry.disconnect(theirs)
             registry.connect(ours)
 
-    def disconnect(self) -> None:
-        for registry, theirs, ours in self._pairs():
-            registry.disconnect(ours)
-            registry.connect(theirs)
-
     def id_of(self, number: int) -> int:
         return self.ids.get(number, number)
-
-    def _pairs(self) -> list[tuple[Any, Callable[..., None], Callable[..., None]]]:
-        events = gdb.events
-        return [
-            (events.breakpoint_created, gdbs._bp_created, self.created),
-            (events.breakpoint_modified, gdbs._bp_modified, self.modified),
-            (events.breakpoint_deleted, gdbs._bp_deleted, self.deleted),
-        ]
 
     @guarded()
     def created(self, bp: gdb.Breakpoint) -> None:
@@ -64,9 +54,11 @@ class Breakpoints:
         self.ids.pop(bp.number, None)
 
     def _pass_on(self, bp: gdb.Breakpoint, reason: str, handler: Callable[..., None]) -> None:
-        if self.quiet or isinstance(bp, Sentinel):
+        if isinstance(bp, Sentinel):
             return
         if bp.number in self.ids:
+            if gdbs._suppress_bp:
+                return  # a request will answer with it
             body = {"id": self.ids[bp.number], "verified": reason != "removed"}
             send("breakpoint", {"reason": reason, "breakpoint": body})
         else:

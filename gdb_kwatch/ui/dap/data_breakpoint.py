@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gdb
 from gdb.dap import breakpoint as gdbs
 
 from gdb_kwatch.inferior.faults import guarded
+from gdb_kwatch.inferior.handlers import Handlers
 from gdb_kwatch.inferior.session import Session
 
 from .breakpoint import Breakpoints
@@ -33,6 +33,7 @@ class DataBreakpoints:
         self.places = Places()
         self.points: list[Point] = []
         self.defined = False
+        self._handlers = Handlers(new_objfile=self.try_again, stop=self.try_again)
 
     def connect(self) -> None:
         """Serve the requests, where gdb's server does not."""
@@ -50,16 +51,14 @@ class DataBreakpoints:
         def set_data_breakpoints(*, breakpoints: Sequence, **args):
             return {"breakpoints": self.replace(breakpoints)}
 
-        gdb.events.new_objfile.connect(self.try_again)
-        gdb.events.stop.connect(self.try_again)
+        self._handlers.connect()
         self._tell(True)
 
     def disconnect(self) -> None:
         if not self.defined:
             return
         self.defined = False
-        gdb.events.new_objfile.disconnect(self.try_again)
-        gdb.events.stop.disconnect(self.try_again)
+        self._handlers.disconnect()
         for name in REQUESTS:
             del server._commands[name]
         for name in CAPABILITIES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gdb
 
 from gdb_kwatch.inferior.faults import guarded
+from gdb_kwatch.inferior.handlers import Handlers
 from gdb_kwatch.inferior.session import Session
 
 from .sending import send
@@ -17,29 +18,31 @@ from .sending import send
 class Output:
     """Takes the place of ``Report.write``."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.told = False  # the editor knows of the stop that is being made
         self._texts: list[str] = []
-        self._session: Session | None = None
-
-    def join(self, session: Session) -> None:
-        """Follow a session: from its hook-stop to the stop event, what is written waits."""
-        self._session = session
+        self._handlers = Handlers(cont=self.at_cont)
 
     def connect(self) -> None:
-        """After the session, whose own stop handler may have last words."""
-        gdb.events.stop.connect(self.at_stop)
+        self._handlers.connect()
 
     def disconnect(self) -> None:
-        gdb.events.stop.disconnect(self.at_stop)
+        self._handlers.disconnect()
         self.flush()
 
-    def at_stop(self, event: gdb.StopEvent) -> None:
-        self.flush()
+    def at_cont(self, event: gdb.ContinueEvent) -> None:
+        self.told = False
 
     def write(self, text: str, stream: int = gdb.STDOUT) -> None:
         self._texts.append(text)
-        if self._session is None or not self._session.hooked:
+        if self.told or not self.session.hooked:
             self.flush()
+
+    def stopped(self) -> None:
+        """The stopped event has been sent."""
+        self.told = True
+        self.flush()
 
     @guarded()
     def flush(self) -> None:

@@ -49,7 +49,7 @@ class Stopped:
         with self._completing():
             gdbs._on_stop(event)
         self._trap = None
-        self.output.flush()
+        self.output.stopped()
 
     @contextmanager
     def _completing(self) -> Iterator[None]:
