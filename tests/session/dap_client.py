@@ -117,10 +117,10 @@ class DapClient:
         self.ask("configurationDone")
         assert self.response(launch)["success"], self.log()
 
-    def to_main(self, program: Path) -> dict[str, Any]:
-        """A session that stands in main."""
+    def to_main(self, program: Path, **arguments: Any) -> dict[str, Any]:
+        """A session that stands in main; what the server can do."""
         able = self.initialize()
-        self.launch(program, stopAtBeginningOfMainSubprogram=True)
+        self.launch(program, stopAtBeginningOfMainSubprogram=True, **arguments)
         self.event("stopped")
         return able
 

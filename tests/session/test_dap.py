@@ -37,9 +37,9 @@ def dap():
 def at_main(dap, program):
     """A session that stands in main of a fixture."""
 
-    def start(name):
+    def start(name, **arguments):
         client = dap()
-        client.able = client.to_main(program(name))
+        client.able = client.to_main(program(name), **arguments)
         return client
 
     return start
@@ -433,3 +433,19 @@ def test_loaded_in_the_middle_of_a_session(dap, program):
     assert told["capabilities"]["supportsDataBreakpoints"] is True
     put(client, ("s.a", "write"))
     assert client.cont()["description"] == "s.a: 0 -> 1"
+
+
+def test_asked_for_while_the_program_runs(at_main):
+    """It is set at the next stop."""
+    dap = at_main("says_and_loops")
+    dap.ask("continue", threadId=1)
+    # gdb 16 lets a request wait for the next stop where it comes together with `continue`.
+    dap.event("output", lambda body: "here" in body["output"])
+    (point,) = put(dap, ("counter", "write"))
+    assert point["verified"] is False and point["reason"] == "pending"
+    assert "running" in point["message"]
+    dap.ask("pause", threadId=1)
+    assert dap.event("stopped")["reason"] == "pause"
+    told = dap.event("breakpoint", lambda body: body["breakpoint"]["id"] == point["id"])
+    assert told["breakpoint"]["verified"]
+    assert dap.cont()["hitBreakpointIds"] == [point["id"]]
