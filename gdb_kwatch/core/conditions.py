@@ -15,7 +15,7 @@ from . import bpf
 from .bpf import R0, R1, R2, R3, R6, R9, R10, Program, Register
 
 # Why gdb could not have answered; 0 where it could.
-DIVISION, UNREADABLE, NO_REGISTERS = 1, 2, 3
+DIVISION, UNREADABLE, NO_REGISTERS, UNKNOWN = 1, 2, 3, 4
 
 TEMPORARIES = 24  # how deep a condition may be nested
 INSTRUCTIONS = 3500  # how long it may become
@@ -65,6 +65,13 @@ class CpuRegister:
 @dataclass(frozen=True)
 class ThreadId:
     """The LWP that made the access."""
+
+    kind: Kind = INT
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What only gdb can tell: it is to decide."""
 
     kind: Kind = INT
 
@@ -147,6 +154,7 @@ Node = Union[
     Load,
     CpuRegister,
     ThreadId,
+    Unknown,
     Convert,
     Unary,
     Binary,
@@ -211,6 +219,8 @@ class Translation:
         elif isinstance(node, ThreadId):
             program.call("get_current_pid_tgid")
             program.extend(R0, node.kind.size, node.kind.signed)
+        elif isinstance(node, Unknown):
+            self._fail(UNKNOWN)
         elif isinstance(node, Convert):
             self.value(node.node, depth)
             if node.boolean:
@@ -294,7 +304,7 @@ class Translation:
         self.value(node.yes, depth)
         program.jump(done)
         program.label(no)
-        self.value(node.no, depth)
+        self.value(node.no, depth)  # where it is Unknown, this does not come back
         program.label(done)
 
     def _two(self, node: Binary | Compare, depth: int) -> None:

@@ -8,6 +8,7 @@ own that watches the variable.  One called just as a subcommand is reached by ``
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import gdb
 
@@ -304,6 +305,48 @@ class On(Subcommand):
         gdb.write(f"kwatch is on{found}.\n")
 
 
+class WhoCommand(Subcommand):
+    """Show which instructions touch a place, while the program runs at full speed.
+    Usage: kwatch who EXPRESSION [-a] [-k] [-for SECONDS] [-from CODE] [-not-from CODE]
+                      [-json] [if COND]
+           kwatch who N
+
+    Resumes the program; when it stops, or after so many SECONDS, there is one row for each
+    instruction that wrote to EXPRESSION's memory: how often, by which threads, its place, and
+    the first and the last value.  "kwatch who N" shows row N's first backtrace and the
+    registers of its last hit.
+
+    Options:
+      -a             Reads, too.
+      -k             Also what the kernel does in system calls.
+      -for SECONDS   Stop the program after so long.
+      -from CODE     Only accesses by this function or library; may be given again.
+      -not-from CODE Without those by this function or library; may be given again.
+
+    The kernel counts (perf events and BPF); where that is not allowed, gdb stops at each hit
+    and goes on, and you are told what it costs."""
+
+    word = "who"
+    options = ("-a", "-k", "-for", "-from", "-not-from", "-json")
+
+    def __init__(self, kwatch: Kwatch, views: Views) -> None:
+        super().__init__(kwatch, views)
+        self.who: Any = None
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        if argument[:1] and argument[0] in _GOES_ON:
+            self.kwatch.set(joined(self.word, argument))
+            return
+        if not argument:
+            raise self.usage()
+        if self.who is None:
+            from .who import Who
+
+            self.who = Who(self.session)
+        self.who.invoke(argument, from_tty)
+
+
 class InfoKwatch(gdb.Command):
     """Show the owners of debug registers: kwatches, and gdb's own.
     Usage: info kwatch [-json [FILE]]
@@ -368,7 +411,7 @@ def completions(text: str, word: str | None) -> list[str]:
     return [text[start:] for text in found if text.startswith(line)]
 
 
-SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save, Off, On)
+SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save, WhoCommand, Off, On)
 
 
 def define(session: Session) -> None:

@@ -27,6 +27,14 @@ def enabled() -> bool:
         return False
 
 
+def terminal() -> bool:
+    """Whether lines can be redrawn in place: a terminal that can, whatever the style settings."""
+    try:
+        return os.environ.get("TERM", "dumb") not in ("", "dumb") and os.isatty(1)
+    except OSError:
+        return False
+
+
 def styled(text: str, name: str) -> str:
     """``text`` in gdb's style ``name`` (address, function, filename, variable, highlight, title,
     metadata); unchanged where gdb would not style."""

@@ -1,0 +1,253 @@
+"""Who touches a place: one row for each accessing instruction, kept by the kernel while the program
+runs at full speed; without the rights for that, by stops that go on by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import gdb
+
+from gdb_kwatch.core import filters
+from gdb_kwatch.core.access_words import AccessRequest
+from gdb_kwatch.core.conditions import Node
+from gdb_kwatch.core.filters import RowLayout, Source
+from gdb_kwatch.core.grammar import Request
+from gdb_kwatch.core.records import TOUCHES, Quiet
+from gdb_kwatch.core.traces import Accessor, accessors
+from gdb_kwatch.linux import bpf, perf_event, registers
+from gdb_kwatch.linux import filters as kernel
+from gdb_kwatch.linux.filters import Filter
+
+from .background import Background
+from .lvalues import Reading
+from .session import Session
+from .setting import set_watch
+from .targets import Target, backtrace, code_ranges
+
+FRAMES = 16
+Ranges = tuple[tuple[int, int], ...]
+
+
+class Watcher(Protocol):
+    """What keeps the rows.  ``label`` says how; ``missing`` why not better."""
+
+    label: str
+    missing: str
+
+    def rows(self) -> list[Accessor]: ...
+    def hits(self) -> int: ...
+    def lost(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class InKernel:
+    """A BPF program keeps the rows; nothing stops."""
+
+    label = "in the kernel"
+    missing = ""
+
+    def __init__(
+        self,
+        target: Target,
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        node: Node | None,
+    ) -> None:
+        """Raises OSError where it cannot be had."""
+        self.target = target
+        only, without = ranges
+        source = Source(target.region.address, target.region.length, only, without, condition=node)
+        self.layout = layout = RowLayout(source.value_size, FRAMES)
+        self.filter = Filter(
+            source,
+            lambda source, able: filters.counting(source, able, layout),
+            layout.size,
+            rw=target.region.rw,
+            kernel_too=request.kernel,
+            value=target.now(),
+        )
+        self._last: list[Accessor] = []
+        try:
+            self.filter.put_on_all(t.ptid[1] for t in gdb.selected_inferior().threads())
+        except BaseException:
+            self.filter.close()
+            raise
+
+    def rows(self) -> list[Accessor]:
+        data = self.filter.memory.data[: self.layout.size]
+        return accessors(data, self.layout, self.target.region.length)
+
+    def hits(self) -> int:
+        return self.filter.word(filters.TAKEN)
+
+    def lost(self) -> int:
+        return self.filter.word(filters.LOST)
+
+    def close(self) -> None:
+        self.filter.close()
+
+
+class Observer:
+    """Sees each trap that touches one watchpoint, as it is taken down."""
+
+    def __init__(self, session: Session, number: int, see: Callable[[Quiet, int], None]) -> None:
+        self.number = number
+        self.session = session
+        self.history = session.engine.history
+        self._add = self.history.add
+        self.see = see
+        self.history.add = self._record
+
+    def _record(self, record: Any) -> None:
+        self._add(record)
+        if isinstance(record, tuple):
+            for n, touch in enumerate(record[TOUCHES]):
+                if touch.number == self.number:
+                    self.see(record, n)
+
+    def close(self) -> None:
+        self.history.add = self._add
+
+
+def as_bytes(reading: Reading, size: int) -> bytes:
+    if isinstance(reading, int):
+        return reading.to_bytes(max(size, 8), "little")[:size]
+    return bytes(reading) if isinstance(reading, bytes) else b""
+
+
+class ByStops:
+    """gdb stops at each hit and goes on: the same rows, slowly."""
+
+    label = "slow"
+
+    def __init__(
+        self,
+        session: Session,
+        target: Target,
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        missing: str,
+    ) -> None:
+        self.session = session
+        self.target = target
+        self.ranges = ranges
+        self.condition = request.condition
+        self.missing = missing
+        self.found: dict[int, Accessor] = {}
+        self.taken = 0
+        self.seen: Callable[[], None] = lambda: None
+        self.watch = set_watch(
+            session,
+            Request(
+                hex(target.region.address),
+                request.access,
+                size=str(target.region.length),
+                condition="0",
+            ),
+        )
+        self.observer = Observer(session, self.watch.number, self._see)
+
+    def _see(self, quiet: Quiet, n: int) -> None:
+        _, _, _, lwp, pc = quiet[:5]
+        if not counts(pc, self.ranges) or not self._holds():
+            return
+        now = time.monotonic_ns()
+        size = self.target.region.length
+        old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
+        row = self.found.get(pc)
+        if row is None:
+            row = self.found[pc] = Accessor(
+                pc, False, first_time=now, first_old=old, first_new=new, stack=backtrace(FRAMES)
+            )
+        self.taken += 1
+        row.hits += 1
+        row.changes += old != new
+        row.threads[lwp] += 1
+        row.last_time, row.last_thread, row.last_old, row.last_new = now, lwp, old, new
+        row.registers = registers.registers(lwp)
+        self.seen()
+
+    def _holds(self) -> bool:
+        if self.condition is None:
+            return True
+        try:
+            return bool(gdb.parse_and_eval(self.condition))
+        except gdb.error:
+            return True  # as in the kernel: what cannot be evaluated leaves nothing out
+
+    def rows(self) -> list[Accessor]:
+        return list(self.found.values())
+
+    def hits(self) -> int:
+        return self.taken
+
+    def lost(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.observer.close()
+        if self.watch.bp.is_valid():
+            self.watch.bp.delete()
+
+
+def counts(pc: int, ranges: tuple[Ranges, Ranges]) -> bool:
+    """Whether the code before ``pc`` is wanted (-from), and not left out (-not-from)."""
+    only, without = ranges
+    if only and not any(start < pc <= end for start, end in only):
+        return False
+    return not any(start < pc <= end for start, end in without)
+
+
+def watcher(
+    session: Session,
+    target: Target,
+    request: AccessRequest,
+    node: Node | None,
+    why_not: str,
+) -> Watcher:
+    """The best that can be had.  ``why_not``: the kernel is out of question."""
+    ranges = code_ranges(request.only), code_ranges(request.without)
+    reason = why_not or kernel.why_not(request.kernel)
+    if not reason:
+        try:
+            return InKernel(target, request, ranges, node)
+        except (perf_event.PerfError, bpf.BpfError, kernel.AssemblyError) as error:
+            reason = str(getattr(error, "strerror", error))
+    if request.kernel:
+        raise gdb.GdbError(f"-k: accesses by the kernel cannot be seen here: {reason}")
+    return ByStops(session, target, request, ranges, reason)
+
+
+class Run:
+    """The program's run while somebody looks: `continue`, until it stops, or for some time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.elapsed = 0.0
+        self.timed_out = False
+        self.said = ""
+
+    def go(self) -> None:
+        """Resume the program and wait for its next stop."""
+        pid = gdb.selected_inferior().pid
+        timer = None
+        if self.seconds:
+            timer = Background(lambda: self._interrupt(pid), self.seconds)
+        start = time.monotonic()
+        try:
+            self.said = gdb.execute("continue", to_string=True)
+        finally:
+            self.elapsed = time.monotonic() - start
+            if timer is not None:
+                timer.stop()
+
+    def _interrupt(self, pid: int) -> bool:
+        self.timed_out = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
+        return False

@@ -1,0 +1,293 @@
+"""What ``kwatch who`` and ``kwatch trace`` watch, and the words for what they find: one place in
+memory with its type, ranges of code by name, and the source behind an address."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import gdb
+
+from gdb_kwatch.core.debugreg import SLOTS, Piece
+from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.core.instruction import memory_accesses, parse
+from gdb_kwatch.core.records import ACCESS_RW, Region
+
+from .access import Access, find_access
+from .lvalues import NotWatchable, frame_or_none, printed, resolve
+from .machine_code import symbol_of
+from .session import Session
+
+_INTEGERS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_RANGE)
+_MOST = SLOTS * 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """One watched place, fixed for as long as the process lives."""
+
+    expression: str
+    region: Region
+    type: gdb.Type
+    signed: bool | None  # of a plain number; None where gdb must print it
+
+    @property
+    def pieces(self) -> frozenset[Piece]:
+        return frozenset(self.region.pieces())
+
+    def now(self) -> bytes:
+        """The bytes that stand there."""
+        memory = gdb.selected_inferior().read_memory(self.region.address, self.region.length)
+        return bytes(memory)
+
+    def number(self, data: bytes | None) -> int | None:
+        """The value, where it is a plain number."""
+        if data is None or self.signed is None:
+            return None
+        return int.from_bytes(data[: self.region.length], "little", signed=self.signed)
+
+    def text(self, data: bytes | None) -> str:
+        """As gdb prints it, on one line."""
+        if data is None:
+            return "?"
+        if self.signed is not None:
+            return str(self.number(data))
+        try:
+            value = gdb.Value(data[: self.type.sizeof], self.type)
+            return " ".join(line.strip() for line in printed(value).split("\n"))
+        except (gdb.error, ValueError) as error:
+            return f"<error: {error}>"
+
+
+def target_of(expression: str, access: str) -> Target:
+    """The memory that an expression names now.  Raises gdb.GdbError."""
+    thread = gdb.selected_thread()
+    if thread is None or not gdb.selected_inferior().pid:
+        raise gdb.GdbError("The program is not being run.")
+    if thread.is_running():
+        raise gdb.GdbError("Cannot do that while the program is running; interrupt it first.")
+    if has_side_effects(expression):
+        raise gdb.GdbError(f"{expression} has side effects (a call or an assignment).")
+    try:
+        lvalue = resolve(expression, ACCESS_RW[access], location=True)
+    except NotWatchable:
+        raise
+    except (gdb.error, gdb.MemoryError) as error:
+        raise gdb.GdbError(str(error)) from None
+    region = lvalue.regions[-1]
+    if region.length > _MOST or len(region.pieces()) > SLOTS:
+        raise gdb.GdbError(
+            f"{expression}: {region.length} bytes are more than the {SLOTS} debug registers hold.\n"
+            "Watch the part of it that matters."
+        )
+    kind = lvalue.type.strip_typedefs()
+    signed = None
+    if (
+        kind.code in _INTEGERS
+        and kind.sizeof == region.length
+        and (kind.sizeof > 1 or not re.search(r"char", str(kind)))
+    ):
+        signed = is_signed(kind)
+    return Target(expression, region, lvalue.type, signed)
+
+
+def is_signed(kind: gdb.Type) -> bool:
+    """gdb.Type.is_signed is new in gdb 12."""
+    return int(gdb.Value(-1).cast(kind)) < 0
+
+
+def check_slots(session: Session, targets: Iterable[Target], what: str) -> None:
+    """Whether the registers have room for these beside what is set.  Raises gdb.GdbError."""
+    session.look()
+    wanted = [piece for target in targets for piece in target.pieces]
+    used = session.registry.pieces_in_use()
+    free = max(SLOTS - len(used), 0)
+    if len(wanted) > free:
+        raise gdb.GdbError(
+            f"No hardware slot free for {what}: it needs {len(wanted)} of {SLOTS}, {free} free.\n"
+            + session.registry.holders(used)
+        )
+
+
+# Ranges of code.
+
+
+def code_ranges(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """The code of functions and libraries, by name.  Raises gdb.GdbError."""
+    found: list[tuple[int, int]] = []
+    for name in names:
+        ranges = _function(name) or _library(name)
+        if not ranges:
+            raise gdb.GdbError(f'"{name}" is no function and no library of this program.')
+        found += ranges
+    return tuple(found)
+
+
+def _function(name: str) -> list[tuple[int, int]]:
+    try:
+        value = gdb.parse_and_eval(name)
+        if value.type.strip_typedefs().code != gdb.TYPE_CODE_FUNC:
+            return []
+        address = int(value.address)
+    except gdb.error:
+        return []
+    try:
+        block = gdb.block_for_pc(address)
+    except (gdb.error, RuntimeError):
+        block = None
+    while block is not None and block.function is None:
+        block = block.superblock
+    if block is not None and block.start == address:
+        return [(block.start, block.end)]
+    return [(address, _symbol_end(address))]
+
+
+def _symbol_end(start: int) -> int:
+    """Where the linker symbol at ``start`` ends, found by halves: gdb does not tell."""
+    symbol = symbol_of(start)
+
+    def inside(address: int) -> bool:
+        there = symbol_of(address)
+        return there is not None and symbol is not None and there[0] == symbol[0]
+
+    size = 16
+    while size < 1 << 20 and inside(start + size):
+        size *= 2
+    low, high = start, start + size
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (middle, high) if inside(middle) else (low, middle)
+    return high
+
+
+def _library(name: str) -> list[tuple[int, int]]:
+    """The mappings of a file that can be executed: libc, libc.so.6 or its whole path."""
+    found = []
+    with open(f"/proc/{gdb.selected_inferior().pid}/maps") as lines:
+        for line in lines:
+            fields = line.split(None, 5)
+            if len(fields) < 6 or "x" not in fields[1]:
+                continue
+            path = fields[5].rstrip("\n")
+            base = os.path.basename(path)
+            if name in (path, base) or re.match(re.escape(name) + r"(-[\d.]+)?\.so\b", base):
+                start, end = fields[0].split("-")
+                found.append((int(start, 16), int(end, 16)))
+    return found
+
+
+# Source.
+
+
+class Symbols:
+    """The source behind addresses, each looked up once."""
+
+    def __init__(self, regions: Sequence[Region]) -> None:
+        self.regions = tuple(regions)
+        self._accesses: dict[tuple[int, bool], Access] = {}
+        self._frames: dict[int, str] = {}
+
+    def access(
+        self, ip: int, kernel: bool = False, registers: Mapping[str, int] | None = None
+    ) -> Access:
+        """The instruction whose access was seen with the program at ``ip``; with the registers
+        that it had then it can be told for certain more often."""
+        found = self._accesses.get((ip, kernel))
+        if found is None:
+            found = find_access(ip, () if kernel else self.regions, live=False)
+            if found.line is None and found.function is None:
+                found = _by_line(ip, found)
+            if registers and not found.certain and self._touches(found, ip, registers):
+                found = replace(found, certain=True, reason="")
+            self._accesses[(ip, kernel)] = found
+        return found
+
+    def _touches(self, access: Access, ip: int, registers: Mapping[str, int]) -> bool:
+        """Whether its operand was on the watched bytes."""
+        insn = parse(access.text or "", gdb.parameter("disassembly-flavor") == "intel")
+        if insn is None:
+            return False
+        return any(
+            one.overlaps(region.address, region.length)
+            for one in memory_accesses(insn, registers, ip, 8)
+            for region in self.regions
+        )
+
+    def known(self, ip: int, kernel: bool) -> Access | None:
+        """The same, if it was looked up before."""
+        return self._accesses.get((ip, kernel))
+
+    def frame(self, address: int) -> str:
+        """The function of a return address."""
+        name = self._frames.get(address)
+        if name is None:
+            access = self.access(address, kernel=True)
+            name = access.function or (access.symbol.split("+")[0] if access.symbol else "")
+            name = self._frames[address] = name or hex(address)
+        return name
+
+
+def _by_line(ip: int, access: Access) -> Access:
+    """Where no code can be read: at least the line, which holds for the byte before."""
+    row = gdb.find_pc_line(ip - 1)
+    symbol = symbol_of(ip - 1)
+    known = row.symtab is not None and row.line
+    return Access(
+        access.address,
+        access.text,
+        symbol[0] if symbol else None,
+        f"{symbol[0]}+{symbol[1]}" if symbol else "",
+        row.symtab.fullname() if known else None,
+        row.symtab.filename if known else None,
+        row.line if known else None,
+        False,
+        access.reason,
+    )
+
+
+def where(access: Access, ip: int) -> str:
+    """``sim.c:9``, or the best there is."""
+    if access.filename and access.line:
+        return f"{os.path.basename(access.filename)}:{access.line}"
+    return access.symbol or hex(ip)
+
+
+class Numbers:
+    """gdb's numbers of threads by LWP, of those that have ended too.  Connect while threads may
+    come."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, int] = {}
+        self._look()
+        gdb.events.new_thread.connect(self._new)
+
+    def _look(self) -> None:
+        for thread in gdb.selected_inferior().threads():
+            self.of[thread.ptid[1]] = thread.num
+
+    def _new(self, event: gdb.ThreadEvent) -> None:
+        thread = event.inferior_thread
+        if isinstance(thread, gdb.InferiorThread):
+            self.of[thread.ptid[1]] = thread.num
+
+    def close(self) -> None:
+        self._look()
+        gdb.events.new_thread.disconnect(self._new)
+
+    def text(self, lwp: int) -> str:
+        return str(self.of[lwp]) if lwp in self.of else f"LWP {lwp}"
+
+
+def backtrace(limit: int) -> tuple[int, ...]:
+    """The program counters of the selected thread's frames, by gdb's own unwinding."""
+    found: list[int] = []
+    frame = frame_or_none()
+    while frame is not None and len(found) < limit:
+        found.append(frame.pc())
+        try:
+            frame = frame.older()
+        except gdb.error:
+            break
+    return tuple(found)

@@ -1,0 +1,322 @@
+"""``kwatch who``: which instructions touch a place, while the program runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import gdb
+
+from gdb_kwatch.core.access_words import WHO, AccessRequest, parse
+from gdb_kwatch.core.grammar import UsageError
+from gdb_kwatch.core.instruction import memory_accesses
+from gdb_kwatch.core.instruction import parse as parse_instruction
+from gdb_kwatch.core.traces import Accessor
+from gdb_kwatch.inferior.access import Access
+from gdb_kwatch.inferior.accesses import ByStops, Run, Watcher, watcher
+from gdb_kwatch.inferior.background import Background
+from gdb_kwatch.inferior.compiling import compiled
+from gdb_kwatch.inferior.session import Session
+from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, target_of, where
+
+from . import style
+from .report import count_of
+from .tables import table, visible
+
+_HEADINGS = (
+    "", "Hits", "Threads", "Where", "Function", "Access", "First", "Last", "Instruction",
+)  # fmt: skip
+_REDRAW = 0.25
+_THREADS_SHOWN = 6
+
+
+class Found:
+    """What one ``kwatch who`` has found; the last one can be asked again by number."""
+
+    def __init__(self, target: Target, request: AccessRequest, numbers: Numbers) -> None:
+        self.target = target
+        self.request = request
+        self.numbers = numbers
+        self.symbols = Symbols([target.region])
+        self.rows: list[Accessor] = []
+        self.exact_frames = False
+
+    def table(self, rows: Sequence[Accessor], look_up: bool = True) -> str:
+        """The rows; without ``look_up`` only what is known already."""
+        lines = []
+        for n, row in enumerate(rows, 1):
+            access = (
+                self.symbols.access(row.ip, row.kernel, row.registers)
+                if look_up
+                else self.symbols.known(row.ip, row.kernel)
+            )
+            lines.append(
+                [
+                    str(n),
+                    f"{row.hits:,}",
+                    self.threads(row),
+                    where(access, row.ip) if access else hex(row.ip),
+                    (access.function if access else None) or "",
+                    self.kind(row, access),
+                    self.target.text(row.first_new),
+                    self.target.text(row.last_new),
+                    self.instruction(access),
+                ]
+            )
+        return table(_HEADINGS, lines)
+
+    def threads(self, row: Accessor) -> str:
+        names = sorted((self.numbers.text(lwp) for lwp in row.threads), key=_numeric)
+        more = len(names) - _THREADS_SHOWN
+        return ",".join(names[:_THREADS_SHOWN]) + (f" +{more}" if more > 0 else "")
+
+    def kind(self, row: Accessor, access: Access | None) -> str:
+        """Read or write: x86 traps both alike, but the instruction tells."""
+        if row.kernel:
+            return "kernel"
+        if self.request.access == "write":
+            return "write"
+        if access is not None and access.text and access.certain:
+            intel = gdb.parameter("disassembly-flavor") == "intel"
+            insn = parse_instruction(access.text, intel)
+            if insn is not None:
+                there = memory_accesses(insn, {}, 0, 8)
+                kinds = (any(one.reads for one in there), any(one.writes for one in there))
+                return {
+                    (True, False): "read",
+                    (False, True): "write",
+                    (True, True): "read/write",
+                }.get(kinds, "?")
+        return "write" if row.changes else "read"
+
+    def instruction(self, access: Access | None) -> str:
+        if access is None or not access.text:
+            return "?"
+        return " ".join(access.text.split("#")[0].split()) + ("" if access.certain else " (likely)")
+
+    def json(self) -> list[dict[str, Any]]:
+        rows = []
+        for n, row in enumerate(self.rows, 1):
+            access = self.symbols.access(row.ip, row.kernel, row.registers)
+            rows.append(
+                {
+                    "number": n,
+                    "hits": row.hits,
+                    "changes": row.changes,
+                    "threads": {
+                        self.numbers.text(lwp): hits for lwp, hits in sorted(row.threads.items())
+                    },
+                    "pc": hex(row.ip if access.address is None else access.address),
+                    "file": os.path.basename(access.filename) if access.filename else None,
+                    "line": access.line,
+                    "function": access.function,
+                    "instruction": access.text,
+                    "certain": access.certain,
+                    "access": self.kind(row, access),
+                    "first_old": self.target.text(row.first_old),
+                    "first_new": self.target.text(row.first_new),
+                    "last_old": self.target.text(row.last_old),
+                    "last_new": self.target.text(row.last_new),
+                    "stack": [self.symbols.frame(ip) for ip in row.stack],
+                }
+            )
+        return rows
+
+    def detail(self, number: int) -> str:
+        """One accessor's first backtrace, and the registers of its last hit."""
+        row = self.rows[number - 1]
+        access = self.symbols.access(row.ip, row.kernel, row.registers)
+        lines = [
+            f"{count_of(row.hits, 'hit')} ({row.changes} changed it) of {self.target.expression} "
+            f"by {where(access, row.ip)}",
+            f"{style.styled(hex(access.address or row.ip), 'address')}:\t"
+            + self.instruction(access),
+            "",
+            "First backtrace"
+            + ("" if self.exact_frames else " (by frame pointers: a caller may be missing)"),
+        ]
+        for n, ip in enumerate(row.stack):
+            frame = access if n == 0 else self.symbols.access(ip, kernel=True)
+            name = frame.function or frame.symbol or "??"
+            place = f" at {where(frame, ip)}" if frame.line else ""
+            lines.append(
+                f"#{n:<3}{style.styled(f'0x{ip:016x}', 'address')} in "
+                f"{style.styled(name, 'function')} (){place}"
+            )
+        if not row.stack:
+            lines.append("none was recorded")
+        if row.registers:
+            lines += ["", f"Registers after its last hit, thread {self._thread(row)}"]
+            lines += [f"{name:<10}{value:#x}" for name, value in _in_order(row.registers)]
+        return "\n".join(lines) + "\n"
+
+    def _thread(self, row: Accessor) -> str:
+        return self.numbers.text(row.last_thread)
+
+
+def _numeric(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdigit() else (1 << 62, text)
+
+
+def _in_order(registers: dict[str, int]) -> list[tuple[str, int]]:
+    """As ``info registers`` has them."""
+    names = [
+        *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+        *(f"r{n}" for n in range(8, 16)),
+        *("rip", "eflags"),
+    ]
+    return [(name, registers[name]) for name in names if name in registers]
+
+
+class Live:
+    """The table, redrawn in place on the terminal while the program runs.
+
+    It is drawn by a thread, which may call nothing of gdb's: an address that was not seen before
+    is looked up by gdb's main thread, which is asked through its event loop.
+    """
+
+    def __init__(self, found: Found, watching: Watcher) -> None:
+        self.found = found
+        self.watching = watching
+        self.lines = 0
+        self._asked = False
+        self._main = threading.main_thread() is threading.current_thread()
+        self._thread = Background(self._draw, _REDRAW)
+
+    def _draw(self) -> None:
+        rows = sorted(self.watching.rows(), key=lambda row: -row.hits)
+        new = [
+            (row.ip, row.kernel)
+            for row in rows
+            if self.found.symbols.known(row.ip, row.kernel) is None
+        ]
+        if new and not self._asked:
+            self._asked = True
+            gdb.post_event(lambda: self._look_up(new))
+        size = shutil.get_terminal_size()
+        text = plain_table(self.found, rows)
+        lines = [line[: size.columns - 1] for line in text.split("\n")][: size.lines - 3]
+        lines.append(
+            f"{self.watching.hits():,} hits (Ctrl-C stops the program)"[: size.columns - 1]
+        )
+        self._write(self._up() + "\n".join(f"{line}\033[K" for line in lines) + "\n")
+        self.lines = len(lines)
+
+    def _look_up(self, new: list[tuple[int, bool]]) -> None:
+        for ip, kernel in new:
+            self.found.symbols.access(ip, kernel)
+        self._asked = False
+
+    def _up(self) -> str:
+        return f"\033[{self.lines}A\r" if self.lines else "\r"
+
+    def _write(self, text: str) -> None:
+        os.write(1, text.encode(errors="replace"))
+
+    def close(self) -> None:
+        """Leave the terminal as it was: the final table follows."""
+        self._thread.stop()
+        if self.lines:
+            self._write(self._up() + "\033[J")
+
+
+def plain_table(found: Found, rows: Sequence[Accessor]) -> str:
+    """For the drawing thread: values of plain numbers only."""
+    lines = [list(_HEADINGS)]
+    for n, row in enumerate(rows, 1):
+        access = found.symbols.known(row.ip, row.kernel)
+        values = [found.target.number(value) for value in (row.first_new, row.last_new)]
+        lines.append(
+            [
+                str(n),
+                f"{row.hits:,}",
+                found.threads(row),
+                where(access, row.ip) if access else hex(row.ip),
+                (access.function if access else None) or "",
+                "kernel" if row.kernel else "",
+                *("" if value is None else str(value) for value in values),
+                found.instruction(access) if access else "",
+            ]
+        )
+    widths = [max(visible(line[n]) for line in lines) for n in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
+
+
+class Who:
+    """The command's work; kept for ``kwatch who N``."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.last: Found | None = None
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        if argument.strip().isdigit():
+            gdb.write(self._one(int(argument)))
+            return
+        try:
+            request = parse(argument, WHO)
+        except UsageError as error:
+            raise gdb.GdbError(str(error)) from None
+        self.run(request, from_tty)
+
+    def _one(self, number: int) -> str:
+        if self.last is None or not self.last.rows:
+            raise gdb.GdbError("No accessor is known: 'kwatch who EXPRESSION' finds some.")
+        if not 1 <= number <= len(self.last.rows):
+            raise gdb.GdbError(f"There are accessors 1 to {len(self.last.rows)}.")
+        return self.last.detail(number)
+
+    def run(self, request: AccessRequest, from_tty: bool) -> None:
+        target = target_of(request.expressions[0], request.access)
+        check_slots(self.session, [target], f"kwatch who {target.expression}")
+        node, why_not = compiled(request.condition, target)
+        watching = watcher(self.session, target, request, node, why_not)
+        found = Found(target, request, Numbers())
+        found.exact_frames = isinstance(watching, ByStops)
+        live = None
+        run = Run(request.seconds)
+        try:
+            if watching.missing:
+                gdb.write(f"{watching.missing}\nSo gdb stops at each hit and goes on (slow).\n")
+            gdb.flush()
+            if from_tty and style.terminal() and not isinstance(watching, ByStops):
+                live = Live(found, watching)
+            run.go()
+        finally:
+            if live is not None:
+                live.close()
+            found.rows = sorted(watching.rows(), key=lambda row: -row.hits)
+            hits, lost = watching.hits(), watching.lost()
+            watching.close()
+            found.numbers.close()
+        self.last = found
+        gdb.write(run.said)
+        if request.json:
+            from gdb_kwatch.core.records import dumps
+
+            gdb.write(dumps(found.json()))
+            return
+        gdb.write(self._text(found, hits, lost, run, watching))
+
+    def _text(self, found: Found, hits: int, lost: int, run: Run, watching: Watcher) -> str:
+        if not found.rows:
+            text = f"Nothing touched {found.target.expression} in {run.elapsed:.1f} s.\n"
+        else:
+            cost = ""
+            if watching.label == "slow":
+                cost = f", slow: {run.elapsed * 1e6 / max(hits, 1):,.0f} µs a hit"
+            text = found.table(found.rows) + "\n"
+            text += (
+                f"{hits:,} {'hit' if hits == 1 else 'hits'} in {run.elapsed:.1f} s by "
+                f"{count_of(len(found.rows), 'instruction')}{cost}\n"
+            )
+        if run.timed_out:
+            text += f"The program was interrupted after {run.seconds:g} s (-for).\n"
+        if lost:
+            text += f"{lost:,} hits by more instructions than the table holds\n"
+        return text
