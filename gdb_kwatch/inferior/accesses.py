@@ -169,7 +169,7 @@ class ByStops:
         row.changes += old != new
         row.threads[lwp] += 1
         row.last_time, row.last_thread, row.last_old, row.last_new = now, lwp, old, new
-        row.registers = registers.registers(lwp)
+        row.registers = registers.read(lwp).values
         self.seen()
 
     def _holds(self) -> bool:

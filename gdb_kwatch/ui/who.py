@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -183,7 +182,6 @@ class Live:
         self.watching = watching
         self.lines = 0
         self._asked = False
-        self._main = threading.main_thread() is threading.current_thread()
         self._thread = Background(self._draw, _REDRAW)
 
     def _draw(self) -> None:
@@ -217,10 +215,9 @@ class Live:
         os.write(1, text.encode(errors="replace"))
 
     def close(self) -> None:
-        """Leave the terminal as it was: the final table follows."""
+        """gdb has printed its own report of the stop below the table: both stay, and the final
+        table follows."""
         self._thread.stop()
-        if self.lines:
-            self._write(self._up() + "\033[J")
 
 
 def plain_table(found: Found, rows: Sequence[Accessor]) -> str:
