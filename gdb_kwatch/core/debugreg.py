@@ -27,6 +27,12 @@ EXECUTE = 0
 WRITE = 1
 IO = 2
 READ_WRITE = 3
+
+# Marks, in a `Piece`, a slot that perf holds and not ptrace: equal pieces of the two take a slot
+# each.  The second: perf counts accesses by the kernel only.
+BY_PERF = 1 << 4
+KERNEL_ONLY = 1 << 5
+
 ACCESS_NAMES = {EXECUTE: "execute", WRITE: "write", IO: "io", READ_WRITE: "access"}
 
 

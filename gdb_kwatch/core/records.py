@@ -128,6 +128,8 @@ class KernelCall(Protocol):
     """What the kernel was doing when it touched the program's memory: a system call, mostly."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def text(self) -> str: ...
     def json(self) -> dict[str, Any]: ...
 
@@ -191,6 +193,12 @@ class History:
                 self._ring[n] = trap
             if number <= trap.number:
                 return
+
+    def remove(self, trap: Trap) -> None:
+        """Forget the newest trap, told as part of another one."""
+        if self._ring and self._ring[-1] is trap:
+            self._ring.pop()
+            self.count -= 1
 
     def add_before(self, trap: Trap, later: Trap | None) -> None:
         """Keep ``trap``, as one that came before ``later``, where that is the newest."""

@@ -12,12 +12,13 @@ from typing import Protocol
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
-from gdb_kwatch.core.records import Trap
+from gdb_kwatch.core.records import KERNEL, Trap
 
 from . import gdbfacts
 from .faults import guarded
 from .handlers import Handlers, Part
 from .hooks import Hook
+from .kernel_hits import Hand, KernelHits
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
@@ -30,6 +31,7 @@ class Reporter(Protocol):
 
     def stopped(self, stop: Stop) -> None: ...
     def untrapped(self, trap: Trap) -> None: ...
+    def by_counter(self, hand: Hand) -> None: ...
     def blind(self, watches: list[Watch]) -> None: ...
     def frame(self) -> None: ...
     def warn(self, text: str) -> None: ...
@@ -55,7 +57,8 @@ class Session:
         self.hooked = False  # hook-stop ran for the stop that is being made
         define_functions()
         self.connected = False
-        self.parts: list[Part] = []
+        self.kernel = KernelHits(self)
+        self.parts: list[Part] = [self.kernel]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]
@@ -165,6 +168,11 @@ class Session:
             self._follow_memory()
             if watch.options is None:
                 self.at_change(watch)
+
+    def take_in(self, watch: Watch) -> None:
+        """One that kwatch itself has made, and no event tells of."""
+        self.registry.watches[watch.number] = watch
+        self._follow_memory()
 
     @guarded()
     def look(self) -> None:
@@ -328,16 +336,23 @@ class Session:
             self.engine.blind = False
             self.reporter.blind(list(self.registry.here()))
         stop = self.engine.finish()
+        hand = self.kernel.finish(stop)
         self._asked = list(stop.askers)
         if self._stale:
             self._stale = False
             self.refresh(moved=True)
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
+        if hand is not None and hand.trap is not None and hand.trap.origin == KERNEL:
+            self.kernel.complete(hand, self.engine.take_untold())
+        if hand is not None:
+            self._asked += hand.askers
         untrapped = self.engine.untrapped(stop.trap)
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
         self.reporter.stopped(stop)
+        if hand is not None:
+            self.reporter.by_counter(hand)
         self._mute = stop.pending and bool(stop.stops)
 
     @guarded()

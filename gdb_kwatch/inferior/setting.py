@@ -18,6 +18,7 @@ from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
 from .gdbfacts import language
+from .kernel_setting import sees_kernel, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
 from .watch import Options, Watch
@@ -67,7 +68,9 @@ def set_watch(session: Session, request: Request, make: Maker | None = None) -> 
         lvalue = _resolved(expression, rw, location)
     live = bool(gdb.selected_inferior().pid)
     _check_regions(request, lvalue.regions)
-    _check_slots(session, request, lvalue.regions)
+    kernel = make is None and sees_kernel(session, request)
+    if not kernel:
+        _check_slots(session, request, lvalue.regions)
     if location:
         spec = f"-location {request.expression}"
         if _is_static(request.expression, rw, lvalue):
@@ -75,6 +78,12 @@ def set_watch(session: Session, request: Request, make: Maker | None = None) -> 
             # in each process; with -location it would keep an address of the last one.
             location = False
     options = Options(request.every, spec, place)
+    if kernel:
+        with language("c") if place else nullcontext():
+            seen = set_kernel_watch(session, request, expression, location, options, lvalue)
+        if seen is not None:
+            return seen
+        _check_slots(session, request, lvalue.regions)
     with language("c") if place else nullcontext():
         watch = _make(session, request, expression, location, options, make)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:

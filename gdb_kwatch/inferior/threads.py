@@ -95,6 +95,8 @@ class Threads:
 
     def armed(self, watch: Watch, threads: list[ThreadSlots]) -> Armed:
         """Where ``watch`` stands, among the threads of its own program."""
+        if not watch.in_registers:
+            return Armed(*self.session.kernel.armed_on(watch), ())
         numbers = {
             inferior.num for inferior in gdb.inferiors() if inferior.progspace == watch.progspace
         }

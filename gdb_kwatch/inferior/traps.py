@@ -238,6 +238,8 @@ class Engine:
             )
             return True
 
+    judge = _judge
+
     def _mend(self, watch: Watch) -> None:
         """Make gdb read the value anew, which it holds from before a hit it missed.
 
@@ -386,6 +388,11 @@ class Engine:
                     raw=(watch.lvalue, old, new),
                 )
             )
+
+    def take_untold(self) -> list[Hit]:
+        """What `catch_up` has found, for a trap that explains it."""
+        found, self._untold = self._untold, []
+        return found
 
     def untrapped(self, before: Trap | None = None) -> Trap | None:
         """What `catch_up` has found and nobody was told yet; it happened before the trap of the

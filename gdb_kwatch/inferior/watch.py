@@ -121,6 +121,11 @@ class Watch:
         return bool(self.bp.is_valid() and self.bp.temporary)
 
     @property
+    def user_condition(self) -> str | None:
+        """The condition that the user has set."""
+        return self.bp.condition
+
+    @property
     def every(self) -> bool:
         return self.options is not None and self.options.every
 

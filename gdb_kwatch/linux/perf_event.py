@@ -22,6 +22,12 @@ from gdb_kwatch.core.debugreg import READ_WRITE, WRITE
 from . import rights
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+]  # fmt: skip
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_MAP_FAILED = ctypes.c_void_p(-1).value
 _PERF_EVENT_OPEN = 298  # x86-64
 _FLAG_FD_CLOEXEC = 1 << 3
 TYPE_BREAKPOINT = 5
@@ -223,6 +229,25 @@ def _open(attr: bytes, lwp: int, cpu: int) -> int:
     return fd if fd >= 0 else -ctypes.get_errno()
 
 
+class _Ring:
+    """Memory shared with the kernel.  Not by Python's mmap, which keeps a descriptor of its own."""
+
+    def __init__(self, fd: int, pages: int) -> None:
+        self.size = (1 + pages) * mmap.PAGESIZE
+        shared = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED
+        address = _libc.mmap(None, self.size, *shared, fd, 0)
+        if address == _MAP_FAILED:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        self.address: int = address
+        # data_head, data_tail
+        self.places = (ctypes.c_uint64 * 2).from_address(address + _DATA_HEAD)
+        self.data = (ctypes.c_ubyte * (pages * mmap.PAGESIZE)).from_address(address + mmap.PAGESIZE)
+
+    def close(self) -> None:
+        _libc.munmap(self.address, self.size)
+
+
 class Sample(NamedTuple):
     """One hit as the kernel recorded it; what was not asked for is 0."""
 
@@ -242,7 +267,7 @@ class Event:
         self.request = request
         self.lwp = lwp
         self.seen = 0  # what `fresh` has told already
-        self._ring: mmap.mmap | None = None
+        self._ring: _Ring | None = None
         fd = _open(request.attr(), lwp, cpu)
         if fd == -errno.EINVAL and request.remove_on_exec:
             self.request = _without_remove_on_exec(request)
@@ -321,9 +346,8 @@ class Event:
     def map(self, pages: int = 1) -> bool:
         """Keep a record of each hit in ``pages`` (a power of two) of memory; False where the
         limit for that is reached (kernel.perf_event_mlock_kb)."""
-        size = (1 + pages) * mmap.PAGESIZE
         try:
-            self._ring = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._ring = _Ring(self.fd, pages)
         except OSError:
             return False
         return True
@@ -334,8 +358,8 @@ class Event:
         ring = self._ring
         if ring is None:
             return [], 0
-        head, tail = struct.unpack_from("<QQ", ring, _DATA_HEAD)
-        data = ring[mmap.PAGESIZE :]
+        head, tail = ring.places[:2]
+        data = bytes(ring.data)
         found: list[Sample] = []
         lost = 0
         while tail < head:
@@ -346,7 +370,7 @@ class Event:
             elif kind == RECORD_LOST:
                 lost += int(struct.unpack_from("<Q", body, 8)[0])
             tail += size
-        struct.pack_into("<Q", ring, _DATA_HEAD + 8, tail)
+        ring.places[1] = tail
         return found, lost
 
     def _sample(self, misc: int, body: bytes) -> Sample:

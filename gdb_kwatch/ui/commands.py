@@ -23,7 +23,8 @@ from .views import Views, write_out
 
 class Kwatch(gdb.Command):
     """Set a hardware watchpoint, and miss none of its hits.
-    Usage: kwatch [-w|-a|-r] [-l|-location] [-every] [-t] [-size N] EXPRESSION [thread ID] [if COND]
+    Usage: kwatch [-w|-a|-r] [-k] [-l|-location] [-every] [-t] [-size N] EXPRESSION
+                  [thread ID] [if COND]
 
     A kwatch stops execution of your program whenever the value of EXPRESSION
     changes, as gdb's "watch" does.  When one instruction hits several watchpoints,
@@ -35,6 +36,8 @@ class Kwatch(gdb.Command):
       -r            Stop at every read of it ("rwatch"): x86 traps reads and writes
                 alike, and one that leaves the value as it was is taken for a read.
       -every        Stop at every write, also of the same value.
+      -k            See the kernel's accesses too: a system call that touches it stops
+                    the program on its way out.  Needs the right to use perf.
       -l, -location Watch the memory that EXPRESSION names now.
       -size N       EXPRESSION is an address; watch the N bytes there.
       -t            Delete it at its first stop.

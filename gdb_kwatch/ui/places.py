@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gdb_kwatch.core.records import ACCESS_RW, USER, Region, Trap
+from gdb_kwatch.core.records import ACCESS_RW, KERNEL, USER, Region, Trap
+
+if TYPE_CHECKING:
+    from gdb_kwatch.inferior.kernel_hits import Hand
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ NOWHERE = Place(0, certain=False, reason="there was no trap")
 def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
     """The place of a trap's access.  ``regions`` are the bytes that were hit; with them, and
     while the thread still stands at the trap, operands can be compared."""
-    if trap.origin != USER:
-        return NOWHERE
     if isinstance(trap.place, Place):
         return trap.place
+    if trap.origin == KERNEL:
+        return Place(trap.pc, certain=False, reason="the program was not stopped there")
+    if trap.origin != USER:
+        return NOWHERE
     from gdb_kwatch.inferior.access import find_access  # on first use: it takes time to load
 
     live = bool(regions)
@@ -66,6 +71,21 @@ def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
         access.certain,
         access.reason,
         source_line(access.fullname, access.line),
+    )
+
+
+def place_of_call(trap: Trap, hand: Hand) -> Place:
+    """Where the program called the kernel from: its own frame, libraries skipped."""
+    where = hand.place
+    if where is None:
+        return Place(trap.pc, certain=False, reason="no frame of the program's own was found")
+    return Place(
+        trap.pc,
+        instruction=where.instruction or None,
+        function=where.function,
+        file=where.fullname,
+        line=where.line,
+        source=source_line(where.fullname, where.line),
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import gdb
 
-from gdb_kwatch.core.records import Hit, Trap
+from gdb_kwatch.core.records import BY_COUNTER, Hit, Trap
+from gdb_kwatch.inferior.kernel_hits import Hand
 from gdb_kwatch.inferior.traps import Engine, Stop
 from gdb_kwatch.inferior.watch import MENTIONS, Watch
 
 from . import style
-from .places import Place, place_of, source_line
+from .places import Place, place_of, place_of_call, source_line
 from .tables import table, visible
 
 UNCHANGED = "unchanged"
@@ -83,6 +84,24 @@ class Report:
             )
         )
 
+    def by_counter(self, hand: Hand) -> None:
+        """The block of a stop by what perf has counted: a system call, or an instruction."""
+        trap = hand.trap
+        if trap is None:
+            return
+        fill_in(trap)
+        trap.place = place_of_call(trap, hand) if trap.call else place_of(trap, hand.regions)
+        self._tell(trap)
+        if hand.silent:
+            return
+        head = f"{count_of(len(trap.hits), 'watchpoint')} hit by "
+        if trap.call is None:
+            self.write(self._block(_thread_prefix() + head + "one instruction", trap.hits))
+        else:
+            self.write(self._block(_thread_prefix() + head + "the kernel", trap.hits))
+            self.write(f"{trap.call.text}\n")
+        self.write(self._place(trap.place))
+
     def frame(self) -> None:
         """The place where the program stands, for a stop at which gdb printed none.
 
@@ -132,6 +151,8 @@ class Report:
 
     def _row(self, hit: Hit) -> list[str]:
         slots = ",".join(f"DR{slot}" for slot in hit.slots) or "-"
+        if hit.seen_by == BY_COUNTER:
+            slots = f"perf x{hit.count}" if hit.count > 1 else "perf"
         new = hit.new if hit.changed else UNCHANGED
         note = "(blamed by gdb)" if hit.blamed else ""
         return [mention(hit), slots, hit.access, hit.old or "", new or "", note]

@@ -8,8 +8,8 @@ from typing import Any
 
 import gdb
 
-from gdb_kwatch.core.debugreg import ACCESS_NAMES, SLOTS, status_flags
-from gdb_kwatch.core.records import USER, Trap, dumps
+from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, status_flags
+from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
 from gdb_kwatch.inferior.watch import INSTALLED, SOFTWARE, Watch
@@ -73,12 +73,13 @@ class Views:
             "size": region.length if region else None,
             "hits": hits_of(watch),
             "expression": watch.expression,
-            "condition": watch.bp.condition,
+            "condition": watch.user_condition,
             "priority": PRIORITY_NATIVE if watch.options is None else PRIORITY_KWATCH,
             "every": watch.every,
             "thread": watch.bp.thread,
             "temporary": watch.temporary,
             "reason": watch.reason or None,
+            "kernel": not watch.in_registers or bool(watch.sight),
         }
 
     def list_text(self) -> str:
@@ -93,8 +94,10 @@ class Views:
             what = watch.expression + (" (every write)" if watch.every else "")
             if watch.bp.thread is not None:
                 what += f" thread {watch.bp.thread}"
-            if watch.bp.condition:
-                what += f" if {watch.bp.condition}"
+            if watch.user_condition:
+                what += f" if {watch.user_condition}"
+            if not watch.in_registers:
+                what += " (user and kernel)"
             if watch.temporary:
                 what += " (temporary)"
             rows.append(
@@ -102,7 +105,7 @@ class Views:
                     str(watch.number),
                     watch.kind,
                     watch.state,
-                    slot_names(armed.slots),
+                    slot_names(armed.slots) if watch.in_registers else "perf",
                     f"{armed.threads}/{armed.of}",
                     watch.access,
                     f"0x{region.address:016x}" if region else "-",
@@ -124,6 +127,16 @@ class Views:
                 "dr6": thread.registers.dr6,
                 "dr7": thread.registers.dr7,
                 "slots": [self._slot_json(thread, slot) for slot in range(SLOTS)],
+                "perf": [
+                    {
+                        "address": hex(piece.address),
+                        "size": piece.length,
+                        "access": ACCESS_NAMES[piece.rw & 3],
+                        "kernel_only": bool(piece.rw & KERNEL_ONLY),
+                        "owners": [watch.number for watch in watches],
+                    }
+                    for piece, watches in self.session.kernel.held_on(thread.lwp)
+                ],
             }
             for thread in self.threads.all()
         ]
@@ -163,6 +176,7 @@ class Views:
                     owners or ("not gdb's" if piece else ""),
                 ]
             )
+        rows += self._perf_rows(mine)
         flags = " ".join(status_flags(mine.registers.dr6))
         lines = [
             f'Thread {mine.thread} (LWP {mine.lwp}) "{mine.name}"',
@@ -173,6 +187,20 @@ class Views:
         lines += self._others(mine, threads)
         lines += self._waiting(mine)
         return "\n".join(lines) + "\n"
+
+    def _perf_rows(self, mine: ThreadSlots) -> list[list[str]]:
+        """The slots of this thread that kwatch holds through perf; the CPU has them in registers
+        that ptrace does not show."""
+        return [
+            [
+                "perf",
+                f"0x{piece.address:016x}",
+                str(piece.length),
+                ACCESS_NAMES[piece.rw & 3] + (" by kernel" if piece.rw & KERNEL_ONLY else ""),
+                "; ".join(watch.mention for watch in watches),
+            ]
+            for piece, watches in self.session.kernel.held_on(mine.lwp)
+        ]
 
     def _others(self, mine: ThreadSlots, threads: list[ThreadSlots]) -> list[str]:
         """Threads whose slots differ are named, those that agree are counted."""
@@ -193,7 +221,7 @@ class Views:
         waiting = [
             str(watch.number)
             for watch in self.session.registry.here()
-            if watch.pieces and not watch.pieces <= held
+            if watch.in_registers and watch.pieces and not watch.pieces <= held
         ]
         if not waiting:
             return []
@@ -216,13 +244,15 @@ class Views:
         for trap in traps:
             fill_in(trap)
             where = self._where(trap)
+            if trap.call is not None:
+                where += f" {trap.call.name or 'kernel'}"
             for n, hit in enumerate(trap.hits):
                 first = [str(trap.number), str(trap.thread), where] if n == 0 else ["", "", ""]
                 new = hit.new if hit.changed else UNCHANGED
                 rows.append(
                     [
                         *first,
-                        slot_names(hit.slots),
+                        "perf" if hit.seen_by == BY_COUNTER else slot_names(hit.slots),
                         str(hit.number),
                         hit.expression,
                         hit.old or "",
@@ -238,7 +268,7 @@ class Views:
         return text
 
     def _where(self, trap: Trap) -> str:
-        if trap.origin != USER:
+        if trap.origin == UNTRAPPED:
             return trap.origin
         place = place_of(trap)
         if place.file and place.line:
@@ -273,12 +303,16 @@ class Views:
             return head + f"{watch.state}{reason}, in no register; {hits} since set"
         text = f"armed on {armed.threads} of {count_of(armed.of, 'thread')}"
         size = sum(region.length for region in watch.regions)
+        if not watch.in_registers:
+            text += ", by perf (user and kernel)"
         if armed.slots:
             text += f", {slot_names(armed.slots)}"
         text += f", {count_of(size, 'byte')}, {watch.access}; {hits} since set"
         if armed.of and armed.threads < armed.of:
             text += (
-                "; NOT in the registers though the program has run"
+                "; NOT armed there: no slot, or no more files"
+                if not watch.in_registers
+                else "; NOT in the registers though the program has run"
                 if watch.has_run and not armed.threads
                 else "; gdb writes the registers when it resumes a thread"
             )

@@ -1,0 +1,75 @@
+"""Setting a kwatch that sees the kernel: what is in the way is said before anything is made."""
+
+from __future__ import annotations
+
+import gdb
+
+from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.core.grammar import Request
+from gdb_kwatch.linux.perf_event import PerfError
+
+from .kernel_hits import AUTO, OFF, KernelHits, marked_for_perf
+from .kernel_watch import KernelWatch
+from .lvalues import Lvalue
+from .session import Session
+from .watch import Options, Watch
+
+
+def sees_kernel(session: Session, request: Request) -> bool:
+    """Whether a kwatch is to see the kernel's accesses: -k, or ``set kwatch kernel``."""
+    return request.kernel or session.kernel.mode != OFF
+
+
+def set_kernel_watch(
+    session: Session,
+    request: Request,
+    text: str,
+    location: bool,
+    options: Options,
+    lvalue: Lvalue,
+) -> Watch | None:
+    """Set it.  None where that cannot be, and ``set kwatch kernel auto`` lets the debug registers
+    do alone.  Raises gdb.GdbError."""
+    hits: KernelHits = session.kernel
+    pieces = marked_for_perf(lvalue.regions)
+    reason, remedy = _no_room(session, len(pieces - session.registry.pieces_in_use())), ""
+    if not reason:
+        error = hits.refusal(pieces)
+        if error is None:
+            try:
+                return _made(session, request, text, location, options)
+            except PerfError as failed:
+                error = failed
+        reason, remedy = str(error.strerror), error.remedy
+    if not request.kernel and hits.mode == AUTO:
+        hits.tell_once(
+            f"hits inside system calls are not seen, the debug registers are used alone: {reason}"
+            f"{f' ({remedy})' if remedy else ''}"
+        )
+        return None
+    option = "-k " if request.kernel else ""
+    raise gdb.GdbError(
+        f"kwatch {option}{request.expression} was not set: {reason}."
+        + (f"\nTo have it: {remedy}." if remedy else "")
+        + "\nWithout -k, and with 'set kwatch kernel off', kwatch uses the debug registers alone."
+    )
+
+
+def _no_room(session: Session, needed: int) -> str:
+    """Why the slots that this session wants itself leave no room; "" if they do."""
+    session.look()
+    used = session.registry.pieces_in_use()
+    free = SLOTS - len(used)
+    if needed <= free:
+        return ""
+    text = f"it needs {needed} of {SLOTS} hardware slots, {max(free, 0)} free"
+    return f"{text}.\n{session.registry.holders(used)}".rstrip(".\n")
+
+
+def _made(
+    session: Session, request: Request, text: str, location: bool, options: Options
+) -> KernelWatch:
+    def make(bp: gdb.Breakpoint) -> KernelWatch:
+        return KernelWatch(bp, options, request.access, text, location, request.condition)
+
+    return session.kernel.add(make, request.temporary, request.condition, request.thread)

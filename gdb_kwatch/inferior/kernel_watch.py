@@ -1,0 +1,183 @@
+"""A kwatch that perf stands for and not ptrace (``kwatch -k``): it sees the kernel's accesses too.
+
+Its visible breakpoint is a signal catchpoint: a watchpoint would take a second slot of ptrace's.
+The condition says what it is, and is how gdb asks for its hits: gdb itself tests it, counts,
+ignores, runs commands and deletes, as for any breakpoint.  What the user gives as condition becomes
+the last argument of that call.
+"""
+
+from __future__ import annotations
+
+import re
+
+import gdb
+
+from gdb_kwatch.core.debugreg import BY_PERF, Piece
+from gdb_kwatch.core.records import Region
+
+from . import gdbfacts
+from .watch import MENTIONS, Options, Watch
+
+FUNCTION = "_kernel_or_user_hit"
+SIGNALS = "SIGURG SIGWINCH"
+# gdb.BP_CATCHPOINT, and objects for catchpoints, are new in gdb 12.
+HAS_OBJECTS = hasattr(gdb, "BP_CATCHPOINT")
+
+_ROW = r"^{number}\s+catchpoint\s+(\w+)\s+([yn])(.*(?:\n\t.*)*)"
+
+
+class Listed:
+    """A catchpoint as ``info breakpoints`` tells of it: gdb 10 gives Python no object for one.
+    Has what a gdb.Breakpoint has, as far as kwatch looks."""
+
+    type = -1
+    thread = task = commands = expression = location = None
+    silent = False
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.valid = True
+        self.temporary = False
+        self._enabled = True
+        self._condition: str | None = None
+        self.ignore_count = 0
+        self.hit_count = 0
+        self.look()
+
+    def look(self) -> None:
+        """Ask gdb again."""
+        try:
+            text = gdb.execute(f"info breakpoints {self.number}", to_string=True)
+        except gdb.error:
+            self.valid = False
+            return
+        row = re.search(_ROW.format(number=self.number), text, re.M)
+        self.valid = row is not None
+        if row is None:
+            return
+        self.temporary, self._enabled = row.group(1) == "del", row.group(2) == "y"
+        rest = row.group(3)
+        found = re.search(r"^\tstop only if (.*)$", rest, re.M)
+        self._condition = found.group(1) if found else None
+        hit = re.search(r"already hit (\d+) time", rest)
+        self.hit_count = int(hit.group(1)) if hit else 0
+        ignored = re.search(r"ignore next (\d+) hits", rest)
+        self.ignore_count = int(ignored.group(1)) if ignored else 0
+
+    def is_valid(self) -> bool:
+        return self.valid
+
+    def delete(self) -> None:
+        gdb.execute(f"delete {self.number}", to_string=True)
+        self.valid = False
+
+    @property
+    def enabled(self) -> bool:
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, on: bool) -> None:
+        gdb.execute(f"{'enable' if on else 'disable'} {self.number}", to_string=True)
+        self._enabled = on
+
+    @property
+    def condition(self) -> str | None:
+        return self._condition
+
+    @condition.setter
+    def condition(self, text: str) -> None:
+        gdb.execute(f"condition {self.number} {text}", to_string=True)
+        self._condition = text
+
+
+def make_catchpoint(temporary: bool = False) -> gdb.Breakpoint | Listed:
+    """A new catchpoint of the signals by which hits are told.  Not in a breakpoint event."""
+    gdb.execute(f"catch signal {SIGNALS}", to_string=True)
+    number = int(gdb.convenience_variable("bpnum"))
+    if temporary:
+        gdb.execute(f"enable delete {number}", to_string=True)
+    if not HAS_OBJECTS:
+        return Listed(number)
+    return next(bp for bp in gdb.breakpoints() if bp.number == number)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class KernelWatch(Watch):
+    """A kwatch with -k.  ``bp`` is its catchpoint; ``asked`` the user's own condition."""
+
+    in_registers = False
+
+    def __init__(
+        self,
+        bp: gdb.Breakpoint | Listed,
+        options: Options,
+        access: str,
+        text: str,
+        location: bool,
+        condition: str | None,
+    ) -> None:
+        self.text = text
+        self._location = location
+        self.asked = condition
+        super().__init__(bp, options, ("kwatch", access))
+        self.on_thread: int | None = None  # for gdb 10, which can tell no catchpoint
+        self.needs_frame = not location and gdbfacts.needs_frame(text)
+
+    @property
+    def expression(self) -> str:
+        if self.options is not None and self.options.spec:
+            return self.options.spec
+        return self.text
+
+    @property
+    def watched(self) -> str:
+        return self.text
+
+    @property
+    def is_location(self) -> bool:
+        return self._location
+
+    @property
+    def mention(self) -> str:
+        return f"{MENTIONS[self.access]} {self.number}: {self.expression} (user and kernel)"
+
+    @property
+    def user_condition(self) -> str | None:
+        return self.asked
+
+    def watch_regions(self, regions: tuple[Region, ...]) -> None:
+        self.regions = regions
+        self.pieces = frozenset(
+            Piece(p.address, p.length, p.rw | BY_PERF) for r in regions for p in r.pieces()
+        )
+
+    # The condition, as gdb has it.
+
+    @property
+    def call(self) -> str:
+        """What gdb is to evaluate at each signal."""
+        words = [str(self.number), _quoted(self.expression)]
+        if self.asked:
+            words.append(_quoted(self.asked))
+        return f"${FUNCTION}({', '.join(words)})"
+
+    def put_condition(self) -> None:
+        """Have gdb show and test `call`.  From a command, or in breakpoint_modified."""
+        with gdbfacts.language("c"):  # for the strings
+            self.bp.condition = self.call
+
+    def was_changed(self) -> bool:
+        """Whether the user has given another condition; it is taken in."""
+        if self.bp.condition == self.call:
+            return False
+        self.asked = self.bp.condition
+        if self.asked and self.asked.startswith(f"${FUNCTION}("):
+            self.asked = None  # another's, copied
+        return True
+
+    def frame_is_gone(self) -> bool:
+        """Whether it watches a local of a function that has returned."""
+        return self.needs_frame and self.frame is not None and not self.frame.is_valid()
