@@ -61,9 +61,11 @@ def memory(hits: int, lines: Sequence[str], marks: Sequence[int]) -> None:
 
 
 def about() -> None:
-    """Which gdb this is, and whether kwatch is in it."""
+    """Which gdb this is, what memory it holds after its start, and whether kwatch is in it."""
     python = platform.python_version()
-    gdb.write(answers.line(version=gdb.VERSION, python=python, kwatch=_kwatch()))
+    resident = answers.resident()
+    facts = {"version": gdb.VERSION, "python": python, "resident": resident}
+    gdb.write(answers.line(**facts, kwatch=_kwatch()))
 
 
 def _start(writes: int) -> None:

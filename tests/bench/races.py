@@ -50,25 +50,29 @@ def race(entries: Sequence[Contestant], hits: int, rounds: int, say: Progress) -
 @dataclass(frozen=True)
 class Load:
     """How long gdb takes to start and end, in milliseconds: alone, with kwatch, and what kwatch
-    adds."""
+    adds; and its resident kilobytes with a program and no watchpoint, alone and with kwatch."""
 
     alone: Spread
     with_kwatch: Spread
     added: Spread
+    resident: tuple[int, int] = (0, 0)
 
 
 def load(gdb: Gdb, plugin: str, rounds: int, say: Progress) -> Load:
     """Whole processes, the first of each not counted: it compiles, and fills the page cache."""
     alone, with_kwatch = [], []
     say(f"starting gdb {2 * rounds + 2} times")
-    if gdb.ask("about()", plugin)["kwatch"] is None:
+    gdb.ask("about()", plugin)  # compiles
+    bare, loaded = gdb.ask("about()"), gdb.ask("about()", plugin)
+    if loaded["kwatch"] is None:
         raise WrongCount(f"{plugin} does not load kwatch")
     for _ in range(rounds + 1):
         alone.append(1000 * gdb.start_seconds())
         with_kwatch.append(1000 * gdb.start_seconds(plugin))
     alone, with_kwatch = alone[1:], with_kwatch[1:]
     added = figures.differences(with_kwatch, alone)
-    return Load(figures.spread(alone), figures.spread(with_kwatch), added)
+    resident = bare["resident"], loaded["resident"]
+    return Load(figures.spread(alone), figures.spread(with_kwatch), added, resident)
 
 
 @dataclass(frozen=True)

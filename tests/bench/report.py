@@ -80,7 +80,7 @@ def text(results: Results) -> str:
             + _idle(results.idle)
         )
     if results.load is not None:
-        parts.append("Start and end of gdb, milliseconds\n" + _load(results.load))
+        parts.append("Start and end of gdb, no watchpoint set\n" + _load(results.load))
     if results.memory:
         parts.append("Resident memory of gdb\n" + _memory(results.memory))
     if verdicts := aims(results):
@@ -103,6 +103,7 @@ def as_json(results: Results) -> dict[str, Any]:
             "alone_ms": results.load.alone.json(),
             "with_kwatch_ms": results.load.with_kwatch.json(),
             "added_ms": results.load.added.json(),
+            "resident_kb": list(results.load.resident),
         },
         "memory": [
             {
@@ -166,7 +167,10 @@ def _idle(rows: Sequence[Row]) -> str:
 
 def _load(load: Load) -> str:
     named = {"alone": load.alone, "with kwatch": load.with_kwatch, "added": load.added}
-    return table(["", "ms, median [min..max]"], [[n, s.text(".1f")] for n, s in named.items()])
+    alone, loaded = load.resident
+    kilobytes = {"alone": alone, "with kwatch": loaded, "added": loaded - alone}
+    rows = [[name, spread.text(".1f"), str(kilobytes[name])] for name, spread in named.items()]
+    return table(["", "ms, median [min..max]", "resident kB"], rows)
 
 
 def _memory(rows: Sequence[Memory]) -> str:
