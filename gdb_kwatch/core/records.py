@@ -77,6 +77,7 @@ def in_full(quiet: Quiet) -> Trap:
             touch.access,
             changed=old != new,
             stop=False,
+            seen_by=BY_DR6 if dr6 else BY_VALUE,
             blamed=touch.blamed,
             raw=(touch.value, old, new),
         )

@@ -87,7 +87,7 @@ def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None)
                 slots,
                 *watch.regions[-1][:2],
                 watch.access,
-                execute or (where is not None and _gdb_looks_at(watch, where)),
+                execute or (where is not None and gdb_looks_at(watch, where)),
                 None if execute else watch.lvalue,
             )
         )
@@ -95,7 +95,7 @@ def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None)
     return Plan(tuple(touches), sentinels > 1)
 
 
-def _gdb_looks_at(watch: Watch, address: int) -> bool:
+def gdb_looks_at(watch: Watch, address: int) -> bool:
     """Whether gdb has a location there, so that it checks the watchpoint when it blames it."""
     there = gdbfacts.location_addresses(watch.bp)
     return any(

@@ -14,7 +14,7 @@ import gdb
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.records import KERNEL, Trap
 
-from . import gdbfacts
+from . import by_value, gdbfacts
 from .faults import guarded
 from .handlers import Handlers, Part
 from .hooks import Hook
@@ -46,6 +46,7 @@ class Session:
     def __init__(self, reporter: Reporter) -> None:
         self.registry = Registry()
         self.stop_hook = Hook("hook-stop", self.at_hook)
+        self._told: set[str] = set()
         self.engine = Engine(self.registry, self.stop_hook.install, self.at_change)
         self.reporter = reporter
         self.spent: list[Sentinel] = []
@@ -167,6 +168,7 @@ class Session:
         if watch is not None:
             self._follow_memory()
             if watch.options is None:
+                self.tell_limits()
                 self.at_change(watch)
 
     def take_in(self, watch: Watch) -> None:
@@ -187,6 +189,19 @@ class Session:
         """After a command that has set a watchpoint; see `Registry.serve`."""
         if self.connected:
             self.registry.serve()
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self.reporter.warn(text)
+
+    def tell_limits(self) -> None:
+        """Once: what kwatch cannot see on this target."""
+        thread = gdb.selected_thread()
+        if thread is None or thread.is_running() or by_value.BY_VALUE in self._told:
+            return
+        if not by_value.has_registers(thread.ptid[1]) and by_value.is_remote():
+            self._tell_once(by_value.BY_VALUE)
 
     def _follow_memory(self) -> None:
         """With the first watchpoint: what runs at each stop or write of the user's."""
@@ -254,6 +269,8 @@ class Session:
         self.registry.make_pool()
         if event.new_objfile.progspace == gdb.current_progspace():
             self.refresh()
+            if self.registry.watches:
+                self.tell_limits()
         self.registry.serve()
 
     @guarded()
@@ -332,6 +349,11 @@ class Session:
         for sentinel in dict.fromkeys(checked):
             self.spent.append(sentinel)
             sentinel.remove()
+        if by_value.recording():
+            self.engine.stand_back()
+            if self.registry.watches:
+                self._tell_once(by_value.RECORDING)
+            return
         if self.engine.blind:
             self.engine.blind = False
             self.reporter.blind(list(self.registry.here()))

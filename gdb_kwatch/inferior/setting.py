@@ -16,7 +16,7 @@ from gdb_kwatch.core.expression import chooses, has_side_effects
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
-from . import gdbfacts
+from . import by_value, gdbfacts
 from .gdbfacts import language
 from .kernel_setting import sees_kernel, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
@@ -94,6 +94,7 @@ def set_watch(session: Session, request: Request, make: Maker | None = None) -> 
             f"program; it was not set.{'' if request.location else chr(10) + advice}"
         )
     session.registry.serve()
+    session.tell_limits()
     return watch
 
 
@@ -126,7 +127,7 @@ def _check_target() -> None:
         raise gdb.GdbError(
             "Cannot set a kwatch while the selected thread is running; interrupt it first."
         )
-    if not gdbfacts.can_read_registers(thread.ptid[1]):
+    if not by_value.has_registers(thread.ptid[1]) and not by_value.is_remote():
         raise gdb.GdbError(gdbfacts.why_no_registers())
 
 

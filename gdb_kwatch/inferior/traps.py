@@ -36,7 +36,7 @@ from gdb_kwatch.core.records import (
 )
 from gdb_kwatch.linux import ptrace
 
-from . import faults, gdbfacts
+from . import by_value, faults, gdbfacts
 from .lvalues import in_frame
 from .sentinels import Sentinel, tick
 from .watch import Watch, overlap
@@ -120,6 +120,14 @@ class Engine:
         self._stood.clear()
         self.blind = False
 
+    def stand_back(self) -> None:
+        """gdb's own answer stands; what is there now is taken as it is."""
+        self.forget()
+        inferior = gdb.selected_inferior()
+        for watch in self.registry.here():
+            if watch.armed and watch.lvalue is not None:
+                watch.last = watch.lvalue.read(inferior)
+
     # At a trap.
 
     def decide(self, sentinel: Sentinel) -> bool:
@@ -127,7 +135,7 @@ class Engine:
         try:
             thread = gdb.selected_thread()
             lwp = thread.ptid[1]
-            if self._take(thread, lwp):
+            if self._take(thread, lwp, sentinel):
                 self.checked = [sentinel]
             else:
                 self.checked.append(sentinel)
@@ -148,7 +156,9 @@ class Engine:
             self.blind = True
         return True
 
-    def _take(self, thread: gdb.InferiorThread, lwp: int, asked: bool = True) -> bool:
+    def _take(
+        self, thread: gdb.InferiorThread, lwp: int, by: Sentinel | Watch, asked: bool = True
+    ) -> bool:
         """Handle the thread's trap, if there is one that was not handled yet.
 
         A trap is marked as handled by clearing DR6, where anybody may ask for it again: several
@@ -156,7 +166,10 @@ class Engine:
         """
         pc, key = ptrace.trap(lwp)
         if not key:
-            return False  # 10.1 calls `stop` also at fork, exec and system-call events
+            # 10.1 calls `stop` also at fork, exec and system-call events.
+            return not by_value.has_registers(lwp) and self._take_by_value(thread, lwp, by)
+        if by_value.recording():
+            return False
         inferior = gdb.selected_inferior()
         number = inferior.num
         plan = self.registry.plans.get((number, key)) or self.registry.plan(lwp, (number, key))
@@ -175,6 +188,35 @@ class Engine:
         if not plan.simple:
             self._stop = Stop(quiet)
             self._judge_all(self._stop, quiet, thread)
+        return True
+
+    def _take_by_value(self, thread: gdb.InferiorThread, lwp: int, by: Sentinel | Watch) -> bool:
+        """The same where DR6 cannot be read: the values of all are compared.
+
+        Nothing marks the trap as handled; it is the one in hand where nobody was asked about it
+        yet, or others who were stand at the blamed place too.
+        """
+        places = [by.piece] if isinstance(by, Sentinel) else by.regions
+        if by_value.recording() or not places or places[0] is None:
+            return False
+        pc = gdb.newest_frame().pc()
+        here = places[0]
+        quiet = self._quiet
+        if quiet is not None and self._lwp == lwp and quiet[4] == pc:
+            others = [s.piece for s in self.checked if s.piece is not None]
+            again = isinstance(by, Watch) or by in self.checked
+            if not self._asked or not (again or not overlap(others, *here[:2])):
+                return False
+        watches = [watch for watch in self.registry.here() if self.registry.follows(watch)]
+        touches, olds, news = by_value.touched(watches, here[0])
+        if not touches:
+            return False
+        self.history.count += 1
+        number = gdb.selected_inferior().num
+        quiet = (self.history.count, number, thread.num, lwp, pc, 0, touches, olds, news)
+        self.history.add(quiet)
+        self._lwp, self._asked, self._quiet, self._stop = lwp, 0, quiet, Stop(quiet)
+        self._judge_all(self._stop, quiet, thread)
         return True
 
     def _judge_all(self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread) -> None:
@@ -308,7 +350,7 @@ class Engine:
         in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
         if in_hand:
             self._asked += 1
-        elif not self._take(thread, lwp, asked=False) and (self._lwp != lwp or self._asked):
+        elif not self._take(thread, lwp, watch, asked=False) and (self._lwp != lwp or self._asked):
             self._lwp, self._quiet, self._stop = 0, None, None  # no trap, as at a scope's end
         quiet = self._quiet
         touched = quiet is not None and any(
@@ -365,6 +407,11 @@ class Engine:
             if old is None:
                 watch.last = new
             if new == old or old is None or new is None:
+                continue
+            if watch.pid not in (inferior.pid, -1):
+                # Another process, and no event told of it (``restart`` of a checkpoint).
+                watch.pid, watch.last = inferior.pid, new
+                self._mend(watch)
                 continue
             if self._trap_to_come(watch, inferior, handled):
                 continue

@@ -52,6 +52,10 @@ def _target() -> Fact:
         return Fact("target", f"{name}, running; its registers are read when it stops")
     if can_read_registers(thread.ptid[1]):
         return Fact("target", f"{name}; the debug registers of LWP {thread.ptid[1]} can be read")
+    if "remote" in name:
+        text = f"{name}; no debug registers here: values are compared at each trap"
+        remedy = "gdb on that machine sees each hit; here one that changes no value may go by"
+        return Fact("target", text, False, remedy, needed=False)
     return Fact(
         "target",
         f"{name}; the debug registers cannot be read",

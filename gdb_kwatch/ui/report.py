@@ -69,7 +69,8 @@ class Report:
         self._tell(trap)
         if not self._is_wanted(stop, trap) or stop.silent:
             return
-        head = f"{count_of(len(trap.hits), 'watchpoint')} hit by one instruction"
+        how = "by one instruction" if trap.dr6 else "at one trap (found by comparing values)"
+        head = f"{count_of(len(trap.hits), 'watchpoint')} hit {how}"
         self.write(self._block(_thread_prefix() + head, trap.hits))
         self.write(self._place(trap.place))
 

@@ -302,6 +302,8 @@ class Views:
             reason = f" ({watch.reason})" if watch.reason else ""
             return head + f"{watch.state}{reason}, in no register; {hits} since set"
         text = f"armed on {armed.threads} of {count_of(armed.of, 'thread')}"
+        if not armed.of and gdb.selected_thread() is not None:
+            text = "set, in registers that cannot be read here"
         size = sum(region.length for region in watch.regions)
         if not watch.in_registers:
             text += ", by perf (user and kernel)"
