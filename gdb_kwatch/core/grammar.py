@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t", "-k")
-VALUED = ("-size",)
+SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t", "-k", "-g")
+VALUED = ("-size", "-p")
 OPTIONS = (*SWITCHES, *VALUED)
+_ARGUMENTS = {
+    "-size": "the number of bytes to watch",
+    "-p": "a priority, background, normal, native, break-native or a number",
+}
 
 _THREAD = re.compile(r"(?:^|\s)(thread|task)\s+(\S+)\s*$")
 _IF = re.compile(r"(?<![\w$])if(?![\w$])")
@@ -36,6 +40,8 @@ class Request:
     thread: str | None = None
     task: str | None = None
     condition: str | None = None
+    priority: str = "normal"
+    everywhere: bool = False
 
 
 def _option(word: str) -> str:
@@ -98,7 +104,7 @@ def parse(line: str) -> Request:
     rest = line.strip()
     access: str | None = None
     on: set[str] = set()
-    size: str | None = None
+    values: dict[str, str] = {}
     while rest.startswith("-"):
         word, tail = _cut_word(rest)
         if word == "--":
@@ -108,10 +114,10 @@ def parse(line: str) -> Request:
             break  # a negative number: gdb will say what it thinks of watching that
         name = _option(word)
         rest = tail
-        if name == "-size":
+        if name in _ARGUMENTS:
             if not rest:
-                raise UsageError("-size requires an argument: the number of bytes to watch.")
-            size, rest = _cut_word(rest)
+                raise UsageError(f"{name} requires an argument: {_ARGUMENTS[name]}.")
+            values[name], rest = _cut_word(rest)
         elif name in ("-w", "-a", "-r"):
             asked = {"-w": "write", "-a": "access", "-r": "read"}[name]
             if access not in (None, asked):
@@ -137,8 +143,10 @@ def parse(line: str) -> Request:
         every,
         "-t" in on,
         "-k" in on,
-        size,
+        values.get("-size"),
         where.get("thread"),
         where.get("task"),
         condition,
+        values.get("-p", "normal"),
+        "-g" in on,
     )

@@ -98,6 +98,19 @@ def find_access(pc: int, regions: Sequence[Region] = (), live: bool = True) -> A
         return Access(reason=f"gdb cannot read the code here ({error})")
 
 
+def touched(pc: int, regions: Sequence[Region]) -> list[bool | None]:
+    """For each of `regions` whether the access that made the selected thread trap with its PC at
+    `pc` touched it; None where that cannot be told.  Never raises."""
+    try:
+        search = _Search(MachineCode(pc, live=True), pc, regions)
+        candidates = list(search._candidates())
+        if len(candidates) == 1 and not candidates[0].doubt:
+            return [search.touches_one(candidates[0].code, region) for region in regions]
+    except Exception:  # gdb.error, NotX86, and whatever a damaged program makes of its symbols
+        pass
+    return [None] * len(regions)
+
+
 class _Search:
     """The cases of this module's head, for one trap."""
 
@@ -231,6 +244,14 @@ class _Search:
                     return True
                 may = may or overlaps is None
         return None if may else False
+
+    def touches_one(self, code: Decoded, region: Region) -> bool | None:
+        """`_touches`, for one of the regions alone."""
+        before, self.regions = self.regions, [region]
+        try:
+            return self._touches(code)
+        finally:
+            self.regions = before
 
     def _no_jump(self) -> bool:
         """Whether no control transfer can have read the watched bytes on its way to the PC."""

@@ -32,6 +32,18 @@ _LOCATION = re.compile(r"^\s*-?\d+\.\d+\s.*?(0x[0-9a-f]+)", re.M)
 _CODE_LOCATION = re.compile(r"^\s*\d+\.\d+\s+y\s+(0x[0-9a-f]+).*?(?: inf ([\d, ]+))?$", re.M)
 
 
+_programs: dict[int, gdb.Progspace] = {}
+
+
+def program_of(inferior: gdb.Inferior) -> gdb.Progspace | None:
+    """The program space of an inferior.  ``Inferior.progspace`` is new in gdb 11; before, it is
+    known once the inferior was the selected one."""
+    if hasattr(inferior, "progspace"):
+        return inferior.progspace
+    _programs[gdb.selected_inferior().num] = gdb.current_progspace()
+    return _programs.get(inferior.num)
+
+
 def interpreter_is_mi() -> bool:
     """Whether this gdb was started with an MI interpreter (or DAP), or with one beside its own
     (``-ex "new-ui mi …"``, as Eclipse does).

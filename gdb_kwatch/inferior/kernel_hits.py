@@ -29,7 +29,7 @@ from .handlers import Handlers
 from .kernel_watch import FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
 from .lvalues import in_frame
 from .thread_events import Count, ThreadEvents
-from .watch import INSTALLED, Watch
+from .watch import Watch
 
 if TYPE_CHECKING:
     from .session import Session
@@ -108,6 +108,8 @@ class KernelHits:
         self.registry = session.registry
         self.engine = session.engine
         self.engine.untold_elsewhere = self._is_unread
+        self.registry.slots.own_events.append(lambda lwp: len(self.events.on(lwp)))
+        self.registry.slots.followers.append(self._came_or_went)
         self.events = ThreadEvents()
         self.mode = OFF
         self._hand: Hand | None = None
@@ -226,9 +228,10 @@ class KernelHits:
             self._put_condition(watch)
             self.registry.resolve(watch)
             self._handlers.connect()
+            self.registry.aim()
             self.arm()
         except Exception:
-            self.registry.watches.pop(watch.number, None)
+            self.registry.forget(watch)
             watch.bp.delete()
             self._settle()
             raise
@@ -263,7 +266,7 @@ class KernelHits:
         the other threads are armed all the same."""
         wanted: dict[int, set[Piece]] = {}
         for watch in self._all():
-            if watch.state != INSTALLED or not watch.enabled:
+            if not (watch.armed and watch.enabled):
                 continue
             for lwp, thread in self._threads_of(watch):
                 wanted.setdefault(lwp, set()).update(self.perf_pieces(watch))
@@ -304,6 +307,11 @@ class KernelHits:
                 + (f" ({error.remedy})" if error.remedy else "")
             )
 
+    def _came_or_went(self, watch: Watch) -> None:
+        """The arbiter has given it slots, or taken them."""
+        if self.perf_pieces(watch):
+            self.rearm()
+
     def tell_once(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
@@ -325,7 +333,7 @@ class KernelHits:
     @guarded()
     def at_modified(self, bp: gdb.Breakpoint) -> None:
         watch = self.registry.watches.get(bp.number)
-        if self._changing or watch is None:
+        if self._changing or self.registry.changing or watch is None:
             return
         if isinstance(watch, KernelWatch):
             self._was_modified(watch)
@@ -336,9 +344,9 @@ class KernelHits:
         if watch.was_changed():
             self._put_condition(watch)
         thread, watch.thread = watch.thread, watch.bp.thread
-        if watch.enabled != watch.bp.enabled:
-            watch.enabled = watch.bp.enabled
-            self.registry.resolve(watch)
+        if watch.on != watch.bp.enabled:
+            self.registry.switched(watch)
+            self.session.at_change(watch)
             self.rearm()
         elif thread != watch.thread:
             self.rearm()
@@ -405,7 +413,7 @@ class KernelHits:
             if isinstance(watch.bp, Listed):
                 watch.bp.look()
             if not watch.bp.is_valid():
-                del self.registry.watches[watch.number]
+                self.registry.forget(watch)
                 self._settle()
             elif watch.frame_is_gone():
                 gdb.write(
@@ -413,7 +421,7 @@ class KernelHits:
                     f"in\nwhich its expression is valid.\n"
                 )
                 watch.bp.delete()
-                self.registry.watches.pop(watch.number, None)
+                self.registry.forget(watch)
                 self._settle()
             else:
                 self._was_modified(watch)

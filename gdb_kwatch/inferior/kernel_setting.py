@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gdb
 
-from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.linux.perf_event import PerfError
 
@@ -32,7 +32,7 @@ def set_kernel_watch(
     do alone.  Raises gdb.GdbError."""
     hits: KernelHits = session.kernel
     pieces = marked_for_perf(lvalue.regions)
-    reason, remedy = _no_room(session, len(pieces - session.registry.pieces_in_use())), ""
+    reason, remedy = _no_room(session, pieces, options.priority), ""
     if not reason:
         error = hits.refusal(pieces)
         if error is None:
@@ -55,15 +55,10 @@ def set_kernel_watch(
     )
 
 
-def _no_room(session: Session, needed: int) -> str:
+def _no_room(session: Session, pieces: frozenset[Piece], priority: int) -> str:
     """Why the slots that this session wants itself leave no room; "" if they do."""
     session.look()
-    used = session.registry.pieces_in_use()
-    free = SLOTS - len(used)
-    if needed <= free:
-        return ""
-    text = f"it needs {needed} of {SLOTS} hardware slots, {max(free, 0)} free"
-    return f"{text}.\n{session.registry.holders(used)}".rstrip(".\n")
+    return session.registry.slots.no_room(pieces, priority)
 
 
 def _made(

@@ -148,9 +148,8 @@ class KernelWatch(Watch):
     def user_condition(self) -> str | None:
         return self.asked
 
-    def watch_regions(self, regions: tuple[Region, ...]) -> None:
-        self.regions = regions
-        self.pieces = frozenset(
+    def cut(self, regions: tuple[Region, ...]) -> frozenset[Piece]:
+        return frozenset(
             Piece(p.address, p.length, p.rw | BY_PERF) for r in regions for p in r.pieces()
         )
 

@@ -24,11 +24,12 @@ class Plan:
     trap need only be taken down.
     """
 
-    __slots__ = ("crowded", "only", "simple", "touches", "words")
+    __slots__ = ("crowded", "merged", "only", "simple", "touches", "words")
 
     def __init__(self, touches: tuple[Touch, ...], crowded: bool) -> None:
         self.touches = touches
         self.crowded = crowded
+        self.merged = any(touch.watch.merged for touch in touches)
         self.words = [
             ptrace.Word(touch.value.address, touch.value.size)
             if touch.value is not None and touch.value.is_word
@@ -87,7 +88,8 @@ def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None)
                 slots,
                 *watch.regions[-1][:2],
                 watch.access,
-                execute or (where is not None and gdb_looks_at(watch, where)),
+                execute
+                or (where is not None and not watch.carried and gdb_looks_at(watch, where)),
                 None if execute else watch.lvalue,
             )
         )

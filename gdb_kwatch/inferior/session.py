@@ -35,6 +35,7 @@ class Reporter(Protocol):
     def blind(self, watches: list[Watch]) -> None: ...
     def frame(self) -> None: ...
     def warn(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 class Session:
@@ -79,9 +80,11 @@ class Session:
             free_objfile=self.at_free_objfile,
             memory_changed=self.at_memory_changed,
             inferior_call=self.at_inferior_call,
+            before_prompt=self.at_prompt,
         )
         self._resting = Handlers(before_prompt=self.rest)
         self._mending = Handlers(before_prompt=self.at_robbed)
+        self._elsewhere = Handlers(before_prompt=self.at_changed_elsewhere)
 
     # On and off.
 
@@ -127,7 +130,13 @@ class Session:
             part.disconnect()
         self.registry.forget_hidden()
         self.connected = False
-        for handlers in (self._always, self._watching, self._resting, self._mending):
+        for handlers in (
+            self._always,
+            self._watching,
+            self._resting,
+            self._mending,
+            self._elsewhere,
+        ):
             handlers.disconnect()
         for hook in (self.stop_hook, *self._hooks):
             hook.uninstall()
@@ -147,7 +156,7 @@ class Session:
             yield
             spaces = {gdb.current_progspace()}
             for inferior in gdb.inferiors():
-                space = getattr(inferior, "progspace", None)  # gdb 10: at its next stop
+                space = gdbfacts.program_of(inferior)
                 threads = inferior.threads()
                 if selected is not None and threads and space is not None and space not in spaces:
                     spaces.add(space)
@@ -170,6 +179,7 @@ class Session:
             if watch.options is None:
                 self.tell_limits()
                 self.at_change(watch)
+        self.tell()
 
     def take_in(self, watch: Watch) -> None:
         """One that kwatch itself has made, and no event tells of."""
@@ -235,12 +245,65 @@ class Session:
         text = self.too_many(watch)
         if text:
             self.reporter.warn(text)
+        if watch.waits:
+            self.registry.slots.notes.append(self.registry.slots.why_waiting(watch))
         self._warn_about(watch)
+        self.tell()
+
+    @guarded()
+    def at_prompt(self) -> None:
+        """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
+        thread = gdb.selected_thread()
+        if thread is not None and thread.is_stopped() and self.registry.slots.probe():
+            self.registry.reseat()
+            self.registry.aim()
+            self.registry.serve()
+            self.tell()
+
+    @guarded()
+    def at_changed_elsewhere(self) -> None:
+        """What a slot given back by one inferior has brought to others.  While no thread is
+        selected none can be, without gdb saying so: the next prompt tries again."""
+        threads = [thread for inferior in gdb.inferiors() for thread in inferior.threads()]
+        if gdb.selected_thread() is not None or not threads:
+            self._elsewhere.disconnect()
+        for _ in self._programs():
+            self.registry.make_pool()
+            self.registry.grow()
+            self.refresh(moved=True)
+            self.serve()
+        self.tell()
+
+    def prioritize(self, watch: Watch, priority: int) -> None:
+        """``kwatch priority``."""
+        self.registry.slots.prioritize(watch, priority)
+        self.settled()
+
+    def settled(self) -> None:
+        """After the arbiter was asked for something: carry it out in every inferior, and tell."""
+        self.registry.aim()
+        self.registry.serve()
+        if len(gdb.inferiors()) > 1:
+            self.at_changed_elsewhere()
+        self.tell()
+
+    def spread(self, watch: Watch) -> None:
+        """Have a new session-wide kwatch watch in the other inferiors too."""
+        if watch.everywhere and len(gdb.inferiors()) > 1:
+            self.at_changed_elsewhere()
+
+    def tell(self) -> None:
+        """What became of others; not while ``kwatch`` runs gdb's ``watch``, whose words are
+        caught."""
+        if self.registry.making is None:
+            for note in self.registry.slots.take_notes():
+                self.reporter.note(note)
 
     @guarded()
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         if not isinstance(bp, Sentinel):
             self.registry.deleted(bp)
+            self.tell()
             if not self.registry.watches and self._watching.connected:
                 self._resting.connect()
         elif not bp.leaving and not self._robbed and self.registry.is_in_use(bp):
@@ -272,6 +335,7 @@ class Session:
             if self.registry.watches:
                 self.tell_limits()
         self.registry.serve()
+        self.tell()
 
     @guarded()
     def at_unloaded(self) -> None:
@@ -292,6 +356,7 @@ class Session:
         if not self.connected:
             return
         inferior = gdb.selected_inferior()
+        self.registry.grow()
         for watch in list(self.registry.here()):
             if inferior.pid and watch.pid != inferior.pid and watch.access != "execute":
                 self._started(watch)
@@ -327,13 +392,16 @@ class Session:
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
         self.registry.forget_hidden()
-        space = getattr(event.inferior, "progspace", None)
+        space = gdbfacts.program_of(event.inferior)
         for watch in self.registry.watches.values():
             if watch.progspace == space and watch.access != "execute" and watch.state != EXPIRED:
                 self.registry.left(watch)
+        self.registry.shrink(space)
         pool = self.registry.pools.get(space)
         if pool is not None and pool.is_valid():
             pool.aim(())
+        self.registry.slots.lives(ending=event.inferior)
+        self._elsewhere.connect()  # gdb cannot enable anything now ("No registers")
 
     # A stop.
 
@@ -398,8 +466,11 @@ class Session:
             self._dispose(watch)
         if self.registry.watches or gone:
             self.registry.make_pool()
+            self.registry.grow()
+            self.registry.slots.lives()
             self.tidy()
         self.registry.serve()
+        self.tell()
 
     def _dispose(self, watch: Watch) -> None:
         """What gdb would have done at a stop by a watchpoint that it missed."""
@@ -408,17 +479,17 @@ class Session:
         if watch.temporary:
             watch.bp.delete()
         elif watch.once:
-            watch.bp.enabled = False
+            self.registry.turn_off(watch.head)
 
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         for watch in list(self.registry.here()):
             watch.has_run = True
-            if watch.once and not (watch.bp.enabled or self._calling):
+            if watch.once and watch.on and not (watch.bp.enabled or self._calling):
                 self.registry.switched(watch)  # gdb has disabled it with no event
             if watch.access == "execute":
                 continue
-            software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled
+            software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled and watch.on
             if software != (watch.state == SOFTWARE) or watch.state in (UNREADABLE_STATE, PENDING):
                 # gdb makes its locations anew when it resumes.
                 self.registry.resolve(watch, moved=True)
@@ -448,14 +519,18 @@ class Session:
         )
 
     def too_many(self, watch: Watch) -> str:
-        """Where gdb will fail at resume for want of slots: what is needed and who holds them."""
+        """Where gdb will fail at resume for want of slots, as kwatch may not switch the watchpoint:
+        what is needed and who holds them."""
+        if watch.request is None or not watch.request.fixed:
+            return ""  # one that can never fit is told when gdb makes it a software watchpoint
         others = self.registry.pieces_in_use(without=watch)
         new = watch.pieces - others
         free = max(SLOTS - len(others), 0)
-        if len(new) <= free or len(watch.pieces) > SLOTS:
-            return ""  # one that can never fit is told when gdb makes it a software watchpoint
+        if len(new) <= free:
+            return ""
         what = "hardware breakpoint" if watch.access == "execute" else "watchpoint"
         return (
             f"{what} {watch.number} needs {len(watch.pieces)} of {SLOTS} hardware slots, {free} "
-            f"free; gdb will fail when it resumes the program.\n{self.registry.holders(others)}"
+            f"free; gdb will fail when it resumes the program.\n"
+            f"{self.registry.slots.holders(watch)}"
         )

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 
 import gdb
 
+from gdb_kwatch.core.arbiter import priority_of
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.expression import chooses, has_side_effects
 from gdb_kwatch.core.grammar import Request
@@ -21,7 +22,7 @@ from .gdbfacts import language
 from .kernel_setting import sees_kernel, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
-from .watch import Options, Watch
+from .watch import Listener, Options, Watch
 
 _COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
 _INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
@@ -33,12 +34,23 @@ _MAX_SIZE = SLOTS * 8
 Maker = Callable[[str, str], None]
 
 
-def set_watch(session: Session, request: Request, make: Maker | None = None) -> Watch:
+def set_watch(
+    session: Session,
+    request: Request,
+    make: Maker | None = None,
+    name: str = "",
+    listener: Listener | None = None,
+) -> Watch:
     """Set what was asked for; returns the new watchpoint.  Raises gdb.GdbError.
 
     ``make``: for one that is not made by gdb's own command, and has no condition nor thread.
+    ``name`` and ``listener`` are those of a script (`Options`).
     """
     _check_target()
+    try:
+        priority = priority_of(request.priority)
+    except ValueError as error:
+        raise gdb.GdbError(str(error)) from None
     expression, spec = request.expression, ""
     location = request.location
     rw = ACCESS_RW[request.access]
@@ -70,20 +82,21 @@ def set_watch(session: Session, request: Request, make: Maker | None = None) -> 
     _check_regions(request, lvalue.regions)
     kernel = make is None and sees_kernel(session, request)
     if not kernel:
-        _check_slots(session, request, lvalue.regions)
+        _check_size(request, lvalue.regions)
+    session.look()
     if location:
         spec = f"-location {request.expression}"
         if _is_static(request.expression, rw, lvalue):
             # Static storage: the plain expression names the same memory, and gdb binds it anew
             # in each process; with -location it would keep an address of the last one.
             location = False
-    options = Options(request.every, spec, place)
+    options = Options(request.every, spec, place, priority, request.everywhere, name, listener)
     if kernel:
         with language("c") if place else nullcontext():
             seen = set_kernel_watch(session, request, expression, location, options, lvalue)
         if seen is not None:
             return seen
-        _check_slots(session, request, lvalue.regions)
+        _check_size(request, lvalue.regions)
     with language("c") if place else nullcontext():
         watch = _make(session, request, expression, location, options, make)
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
@@ -94,6 +107,7 @@ def set_watch(session: Session, request: Request, make: Maker | None = None) -> 
             f"program; it was not set.{'' if request.location else chr(10) + advice}"
         )
     session.registry.serve()
+    session.spread(watch)
     session.tell_limits()
     return watch
 
@@ -193,27 +207,16 @@ def _check_regions(request: Request, regions: tuple[Region, ...]) -> None:
                 ) from None
 
 
-def _check_slots(session: Session, request: Request, regions: tuple[Region, ...]) -> None:
-    """Slots are asked for now, not when the program is resumed."""
-    session.look()
+def _check_size(request: Request, regions: tuple[Region, ...]) -> None:
+    """What no arbiter can help."""
     wanted = {piece for region in regions for piece in region.pieces()}
-    used = session.registry.pieces_in_use()
-    free = SLOTS - len(used)
-    new = wanted - used
-    if len(new) <= free:
-        return
-    needs = f"it needs {len(wanted)} of {SLOTS}"
     if len(wanted) > SLOTS:
         size = sum(region.length for region in regions)
         raise gdb.GdbError(
-            f"No hardware slot free for kwatch {request.expression}: {needs}: "
-            f"{size} bytes are more than the {SLOTS} slots of 8 bytes can hold.\n"
+            f"No hardware slot free for kwatch {request.expression}: it needs {len(wanted)} of "
+            f"{SLOTS}: {size} bytes are more than the {SLOTS} slots of 8 bytes can hold.\n"
             "Watch the part of it that matters."
         )
-    raise gdb.GdbError(
-        f"No hardware slot free for kwatch {request.expression}: {needs}, {max(free, 0)} free.\n"
-        + session.registry.holders(used)
-    )
 
 
 def _make(

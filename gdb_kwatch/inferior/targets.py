@@ -107,7 +107,7 @@ def check_slots(session: Session, targets: Iterable[Target], what: str) -> None:
     if len(wanted) > free:
         raise gdb.GdbError(
             f"No hardware slot free for {what}: it needs {len(wanted)} of {SLOTS}, {free} free.\n"
-            + session.registry.holders(used)
+            + session.registry.slots.all_holders()
         )
 
 

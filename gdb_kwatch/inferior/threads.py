@@ -69,12 +69,12 @@ class Threads:
         registers = self.registers(lwp)
         if registers is None:
             return None
-        space = getattr(inferior, "progspace", gdb.current_progspace())
+        space = gdbfacts.program_of(inferior)
         owners: dict[int, list[Watch]] = {}
         for slot, piece in registers.pieces().items():
             owners[slot] = [
                 watch
-                for watch in self.session.registry.watches.values()
+                for watch in self.session.registry.owners()
                 if piece in watch.pieces and watch.progspace == space
             ]
         return ThreadSlots(
@@ -94,17 +94,17 @@ class Threads:
         return registers
 
     def armed(self, watch: Watch, threads: list[ThreadSlots]) -> Armed:
-        """Where ``watch`` stands, among the threads of its own program."""
+        """Where ``watch`` stands, among the threads of its own program, or of all of them."""
         if not watch.in_registers:
             return Armed(*self.session.kernel.armed_on(watch), ())
-        numbers = {
-            inferior.num for inferior in gdb.inferiors() if inferior.progspace == watch.progspace
-        }
-        own = [thread for thread in threads if thread.inferior in numbers]
-        count, slots = 0, set()
-        for thread in own:
-            held = {piece: slot for slot, piece in thread.registers.pieces().items()}
-            if watch.pieces and watch.pieces <= held.keys():
-                count += 1
-                slots |= {held[piece] for piece in watch.pieces}
-        return Armed(count, len(own), tuple(sorted(slots)))
+        count, of, slots = 0, 0, set()
+        for leg in [w for w in self.session.registry.owners() if w.head is watch]:
+            numbers = {i.num for i in gdb.inferiors() if gdbfacts.program_of(i) == leg.progspace}
+            own = [thread for thread in threads if thread.inferior in numbers]
+            of += len(own)
+            for thread in own if not leg.waits else ():
+                held = {piece: slot for slot, piece in thread.registers.pieces().items()}
+                if leg.pieces and leg.pieces <= held.keys():
+                    count += 1
+                    slots |= {held[piece] for piece in leg.pieces}
+        return Armed(count, of, tuple(sorted(slots)))

@@ -16,9 +16,9 @@ rounds of evaluation already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import gdb
 
@@ -31,6 +31,7 @@ from gdb_kwatch.core.records import (
     Hit,
     Quiet,
     Region,
+    Touch,
     Trap,
     in_full,
 )
@@ -106,7 +107,6 @@ class Engine:
         # whether one asked for a stop because of a fault.
         self.checked: list[Sentinel] = []
         self.blind = False
-        self._changing = False
         self._stood: set[int] = set()  # the watchpoints at which the program stands
         # Whether a counter has hits of a watchpoint that are still to be told.
         self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
@@ -180,6 +180,10 @@ class Engine:
         if not touches:
             return False
         olds, news = plan.read(inferior, lwp)
+        if plan.merged:
+            touches, olds, news = _told_apart(pc, touches, olds, news)
+            if not touches:
+                return False  # bytes of a merged slot that nobody watches
         history = self.history
         history.count += 1
         quiet = (history.count, number, thread.num, lwp, pc, key[0], touches, olds, news)
@@ -240,7 +244,7 @@ class Engine:
     def _judge(self, watch: Watch, changed: bool, thread: gdb.InferiorThread) -> bool:
         """gdb's own rules, for a watchpoint that gdb did not look at."""
         bp = watch.bp
-        if not bp.enabled:
+        if not (bp.enabled or watch.carried):
             return False
         if watch.access == "write" and not changed and not watch.every:
             return False
@@ -258,9 +262,9 @@ class Engine:
             return False
         if bp.ignore_count > 0:
             # Setting .ignore_count prints; the command's words can be caught.
-            with self.own_change():
+            with self.registry.own_change():
                 gdb.execute(f"ignore {bp.number} {bp.ignore_count - 1}", to_string=True)
-            watch.ignore_count = bp.ignore_count
+            watch.head.ignore_count = bp.ignore_count
             return False
         return True
 
@@ -288,18 +292,9 @@ class Engine:
         Enabling what is enabled re-reads (`enable_breakpoint_disp`).  Never for a blamed one:
         its own change would be lost before gdb looks.
         """
-        if watch.bp.enabled and watch.access != "execute":
-            with self.own_change():
+        if watch.bp.enabled and watch.access != "execute" and not watch.carried:
+            with self.registry.own_change():
                 watch.bp.enabled = True
-
-    @contextmanager
-    def own_change(self) -> Iterator[None]:
-        """While kwatch itself changes a breakpoint, breakpoint_modified says nothing new."""
-        before, self._changing = self._changing, True
-        try:
-            yield
-        finally:
-            self._changing = before
 
     def _follow(self, quiet: Quiet) -> None:
         """A pointer on the way to a watched place changed: watch where it points now, as gdb
@@ -330,7 +325,7 @@ class Engine:
     def modified(self, bp: gdb.Breakpoint) -> None:
         """breakpoint_modified: a hit that stops, or a change by the user."""
         watch = self.registry.watches.get(bp.number)
-        if watch is None or self._changing or not watch.in_registers:
+        if watch is None or self.registry.changing or not watch.in_registers:
             return
         hits, ignored = bp.hit_count, bp.ignore_count
         counted, spent = hits > watch.gdb_hits, ignored < watch.ignore_count
@@ -368,7 +363,7 @@ class Engine:
         if not self._asked and stop is not None:
             stop.pending = stop.pending or speaks
         if watch.bp.silent != speaks:
-            with self.own_change():
+            with self.registry.own_change():
                 watch.bp.silent = speaks
 
     # At a stop, after the decision.
@@ -469,6 +464,29 @@ class Engine:
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
                 return True
         return False
+
+
+def _told_apart(
+    pc: int, touches: Sequence[Touch], olds: Sequence[Any], news: Sequence[Any]
+) -> tuple[Sequence[Touch], Sequence[Any], Sequence[Any]]:
+    """Without those that only share their slot with what was touched.  A changed value tells, and
+    where it is unchanged, the operand of the instruction; where that cannot be told, it counts
+    unless the change of another one explains the trap."""
+    rows = list(zip(touches, olds, news))
+    doubtful = [row for row in rows if row[0].watch.merged and row[1] == row[2]]
+    if doubtful:
+        from .access import touched  # on first use: it takes time to load
+
+        regions = [row[0].watch.regions[0] for row in doubtful]
+        explained = len(doubtful) < len(rows)
+        for row, answer in zip(doubtful, touched(pc, regions)):
+            if answer is False or (answer is None and explained):
+                rows.remove(row)
+                row[0].watch.hits -= 1
+    if not rows:
+        return (), (), ()
+    kept = tuple(zip(*rows))
+    return kept[0], kept[1], kept[2]
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

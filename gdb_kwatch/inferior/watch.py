@@ -7,9 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import gdb
 
+from gdb_kwatch.core.arbiter import NATIVE, NORMAL, Request
 from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.expression import tokens_of
 from gdb_kwatch.core.records import ACCESS_RW, Region
@@ -39,6 +41,17 @@ PENDING = "pending"  # no process, or its symbol is not there yet
 SOFTWARE = "software"
 EXPIRED = "address expired"
 UNREADABLE_STATE = "unreadable"
+WAITING = "waiting"  # for a slot, from the start
+DISPLACED = "displaced"  # waiting, after it had one
+MERGED = "merged"  # shares a wider slot with others, told apart by value
+
+
+class Listener(Protocol):
+    """A script that wants to hear of its kwatch: where gdb can be asked for anything again, not
+    in the middle of an event."""
+
+    def installed(self) -> None: ...
+    def uninstalled(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -48,11 +61,17 @@ class Options:
     every: bool = False
     spec: str = ""  # what was asked for, where gdb's own expression is another
     place: tuple[int, int] | None = None  # address and size of a ``-size`` watch
+    priority: int = NORMAL
+    everywhere: bool = False  # in all inferiors, those to come too
+    name: str = ""  # a script's, for people
+    listener: Listener | None = None
 
 
 class Watch:
     """One owner of slots.  ``options`` is set for a kwatch, None for a native.
 
+    ``enabled`` is what the user wants.  The gdb.Breakpoint itself is also off while it waits for a
+    slot, and while it is ``carried``: then a sentinel alone watches for it, and the engine judges.
     ``in_registers``: gdb itself puts it into the debug registers, through ptrace.  ``sight``:
     what perf watches for it besides.
     """
@@ -81,12 +100,22 @@ class Watch:
         self.lvalue: Lvalue | None = None
         self.regions: tuple[Region, ...] = ()
         self.passed_over: set[int] = set()
-        self.pieces: frozenset[Piece] = frozenset()
+        self.needs: frozenset[Piece] = frozenset()  # the slots that it wants
+        self.pieces = self.needs  # those that it stands in, or would
         self.last: Reading = None
         self.hits = 0
         self.state = PENDING
         self.reason = ""
         self.enabled: bool = bp.enabled
+        self.on: bool = bp.enabled  # gdb's own flag, as it was last seen or set
+        self.priority = NATIVE if options is None else options.priority
+        self.request: Request | None = None  # what the arbiter knows of it
+        self.head: Watch = self  # that of a leg is the kwatch itself
+        self.displaced = False
+        self.was_installed = True
+        self.carried = False
+        self.scoped: bool | None = None  # whether it uses locals; None: not known yet
+        self.seen: tuple[object, ...] = ()  # see `Registry.switched`
         self.once = False  # ``enable once``
         self.thread: int | None = bp.thread
         self.gdb_hits: int = bp.hit_count
@@ -141,8 +170,49 @@ class Watch:
         return f"{MENTIONS[self.access]} {self.number}: {self.expression}"
 
     @property
+    def name(self) -> str:
+        """As kwatch's own messages name it: ``kwatch 5``, ``watch 7``."""
+        return f"{self.kind} {self.number}"
+
+    @property
+    def everywhere(self) -> bool:
+        return self.options is not None and self.options.everywhere
+
+    @property
+    def merged(self) -> bool:
+        """Shares a wider slot with others: a trap of the slot may be none of its own."""
+        return self.carried and self.head is self
+
+    @property
+    def waits(self) -> bool:
+        """Registered with the arbiter, and without a slot."""
+        return self.request is not None and not self.request.installed
+
+    @property
     def armed(self) -> bool:
-        return self.state == INSTALLED
+        return self.state == INSTALLED and not self.waits
+
+    @property
+    def shown_state(self) -> str:
+        """Its state with what the arbiter says of it."""
+        if self.waits:
+            return DISPLACED if self.displaced else WAITING
+        if self.state == INSTALLED and self.merged:
+            return MERGED
+        return self.state
+
+    def cut(self, regions: tuple[Region, ...]) -> frozenset[Piece]:
+        """The slots that regions take."""
+        return frozenset(piece for region in regions for piece in region.pieces())
+
+    def turn(self, on: bool) -> None:
+        """Have it watch, or not, as the arbiter says; raises gdb.error where gdb refuses now."""
+        self.bp.enabled = on
+
+    @property
+    def claims(self) -> tuple[Region, ...]:
+        """What it asks the arbiter for: the slots of ptrace, and those of perf."""
+        return tuple(Region(*piece) for piece in sorted(self.needs | self.sight))
 
     def kept(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
         """Without those that gdb did not take a location for."""
@@ -150,7 +220,35 @@ class Watch:
 
     def watch_regions(self, regions: tuple[Region, ...]) -> None:
         self.regions = regions
-        self.pieces = frozenset(p for region in regions for p in region.pieces())
+        self.needs = self.cut(regions)
+        if self.request is None:
+            self.pieces = self.needs
+
+
+class Leg(Watch):
+    """A kwatch for all inferiors, in another program than the one that gdb keeps it in: there a
+    sentinel alone watches, and the engine judges by the rules of the one gdb.Breakpoint."""
+
+    def __init__(self, head: Watch) -> None:
+        super().__init__(head.bp, head.options)
+        self.head = head
+        self.carried = True
+
+    @property
+    def enabled(self) -> bool:
+        return self.head.enabled
+
+    @enabled.setter
+    def enabled(self, value: bool) -> None:
+        pass  # the user has one switch for all of them
+
+    @property
+    def request(self) -> Request | None:
+        return self.head.request
+
+    @request.setter
+    def request(self, value: Request | None) -> None:
+        pass
 
 
 def local_context(condition: str | None) -> gdb.Symbol | None:

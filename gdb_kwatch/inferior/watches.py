@@ -1,13 +1,13 @@
 """The registry: every hardware watchpoint and hardware breakpoint of the session.
 
-It follows gdb's breakpoint events, works out what each one watches, aims the sentinels, and knows
-who holds which slot.  kwatch's own sentinels are told apart by class.
+It follows gdb's breakpoint events, works out what each one watches, has the arbiter say who holds
+which slot, and aims the sentinels.  kwatch's own sentinels are told apart by class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import gdb
 
@@ -17,6 +17,7 @@ from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
+from .arbitration import Arbitration
 from .lvalues import Lvalue, NotWatchable, in_frame, raw, resolve
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
@@ -28,6 +29,7 @@ from .watch import (
     PENDING,
     SOFTWARE,
     UNREADABLE_STATE,
+    Leg,
     Options,
     Watch,
     local_context,
@@ -40,6 +42,9 @@ class Registry:
 
     def __init__(self) -> None:
         self.watches: dict[int, Watch] = {}
+        self.legs: list[Leg] = []
+        self.slots = Arbitration(self.owners, self.follows, self.switch, self.renewed)
+        self.changing = False  # kwatch itself changes a breakpoint
         self.pools: dict[gdb.Progspace, Pool] = {}
         self.adopting = True
         self.making: Options | None = None  # set while ``kwatch`` runs gdb's own ``watch``
@@ -56,8 +61,11 @@ class Registry:
         for watch in self.watches.values():
             if watch.options is not None and watch.bp.is_valid() and watch.bp.silent:
                 watch.bp.silent = False  # no sentinel speaks for it any more
+            self.slots.release(watch)
         self._parked = {id(watch.bp): watch for watch in self.watches.values()}
         self.watches.clear()
+        self.legs.clear()
+        self.slots.take_notes()
         self.plans.clear()
         for pool in self.pools.values():
             pool.discard()
@@ -71,7 +79,6 @@ class Registry:
             watch = parked[id(bp)]
             self.watches[watch.number] = watch
             watch.gdb_hits, watch.ignore_count = bp.hit_count, bp.ignore_count
-            watch.enabled = bp.enabled
             self.switched(watch)
         return found
 
@@ -93,7 +100,7 @@ class Registry:
         found = {bp.number: bp for bp in gdbfacts.unlisted()}
         known = {n for n, w in self.watches.items() if isinstance(w.bp, gdbfacts.Unlisted)}
         for number in known - found.keys():
-            del self.watches[number]
+            self.forget(self.watches[number])
         for number, bp in found.items():
             if number in known:
                 self.watches[number].bp = bp
@@ -106,8 +113,16 @@ class Registry:
         return [self.watches[number] for number in sorted(found.keys() - known)]
 
     def deleted(self, bp: gdb.Breakpoint) -> None:
-        if self.watches.pop(bp.number, None) is not None:
+        watch = self.watches.get(bp.number)
+        if watch is not None:
+            self.forget(watch)
             self.aim()
+
+    def forget(self, watch: Watch) -> None:
+        """It is no more."""
+        self.watches.pop(watch.number, None)
+        self.legs = [leg for leg in self.legs if leg.head is not watch]
+        self.slots.release(watch)
 
     def forget_hidden(self) -> bool:
         """Let go of the watchpoints of threads that have ended; True if there were any, and
@@ -128,24 +143,68 @@ class Registry:
             if watch.thread is not None and (watch.thread not in alive or id(watch.bp) not in there)
         ]
         for watch in gone:
-            del self.watches[watch.number]
+            self.forget(watch)
         self.plans.clear()
         return bool(gone)
 
     def switched(self, watch: Watch) -> bool:
-        """The user, or gdb, changed something; True if it was enabled or disabled."""
+        """The user, or gdb, changed something; True if it was enabled or disabled.
+
+        One that waits for a slot is off already, and gdb sends the same event for each change: one
+        after which nothing else is different was ``disable``.
+        """
         bp = watch.bp
         watch.thread = bp.thread
         watch.once = gdbfacts.is_enabled_once(bp)
         if bp.condition != watch.condition:
             watch.condition = bp.condition
             watch.condition_function = local_context(bp.condition)
-        if bp.enabled == watch.enabled:
+        now, before = bp.enabled, watch.on
+        seen, watch.seen = watch.seen, _changeable(bp)
+        if now == before and (now or not watch.enabled or seen != watch.seen):
             return False
-        watch.enabled = bp.enabled
+        if not now and watch.waits:
+            self.slots.notes.append(f"{watch.name} is disabled, and waits no longer")
+        watch.on = now
+        watch.enabled = now
+        watch.displaced = False
         self.resolve(watch)
         self.aim()
         return True
+
+    def turn_off(self, watch: Watch) -> None:
+        """``disable`` on the user's behalf."""
+        if watch.on:
+            watch.bp.enabled = False  # the event does the rest
+        elif watch.enabled:
+            watch.enabled = False
+            self.resolve(watch)
+            self.aim()
+
+    @contextmanager
+    def own_change(self) -> Iterator[None]:
+        """While kwatch itself changes a breakpoint, breakpoint_modified says nothing new."""
+        before, self.changing = self.changing, True
+        try:
+            yield
+        finally:
+            self.changing = before
+
+    def switch(self, watch: Watch, on: bool) -> bool:
+        """Turn its gdb.Breakpoint on or off; False where gdb refuses now (10.1 and 13.1 while the
+        selected thread runs: the next stop tries again)."""
+        if not watch.bp.is_valid():
+            return False
+        with self.own_change(), suppress(gdb.error):
+            watch.turn(on)
+        watch.seen = _changeable(watch.bp)
+        return bool(watch.bp.enabled) == on
+
+    def renewed(self, watch: Watch) -> None:
+        """It stands in a slot again: what it held meanwhile does not count."""
+        watch.last = None
+        if watch.progspace == gdb.current_progspace() and watch.state == INSTALLED:
+            self._read(watch)
 
     # What each one watches.
 
@@ -162,7 +221,7 @@ class Registry:
         if watch.progspace != gdb.current_progspace():
             # Nothing of another program can be evaluated: a stop of it will (`Session.tidy`).
             watch.state = PENDING
-            watch.watch_regions(())
+            watch.watch_regions(watch.kept(watch.lvalue.regions) if watch.lvalue else ())
             return
         if watch.access == "execute":
             addresses = gdbfacts.code_addresses(watch.bp)
@@ -198,11 +257,15 @@ class Registry:
         try:
             with in_frame(watch.frame):
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
+                if watch.scoped is None:
+                    watch.scoped = gdbfacts.needs_frame(watch.watched)
         except (gdb.error, NotWatchable) as error:
             watch.state, watch.reason = PENDING, str(error)
             watch.watch_regions(())
             return
-        if first or (gdbfacts.VERSION >= (13, 0) and not moved):
+        if not watch.on or watch.head is not watch:
+            watch.watch_regions(watch.lvalue.regions)  # gdb has no locations for it
+        elif first or (gdbfacts.VERSION >= (13, 0) and not moved):
             self._check_against_gdb(watch)
         else:
             watch.watch_regions(watch.kept(watch.lvalue.regions))
@@ -219,6 +282,7 @@ class Registry:
         elif not watch.is_location or watch.lvalue is None:
             try:
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
+                watch.scoped = False  # there is no frame
             except (gdb.error, NotWatchable) as error:
                 watch.reason = str(error)
                 return
@@ -288,10 +352,34 @@ class Registry:
 
     # Who shares what.
 
+    def owners(self) -> Iterator[Watch]:
+        """All owners of slots, session-wide ones once for each program."""
+        yield from self.watches.values()
+        yield from self.legs
+
     def here(self) -> Iterator[Watch]:
         """The owners of the current program space."""
         space = gdb.current_progspace()
-        return (w for w in self.watches.values() if w.progspace == space)
+        return (w for w in self.owners() if w.progspace == space)
+
+    def grow(self) -> None:
+        """Have the session-wide kwatches watch in the current program too."""
+        if not gdb.selected_inferior().pid:
+            return
+        there = {watch.head for watch in self.here()}
+        for watch in list(self.watches.values()):
+            if watch.everywhere and watch not in there:
+                leg = Leg(watch)
+                self.legs.append(leg)
+                self.resolve(leg)
+
+    def shrink(self, space: gdb.Progspace | None) -> None:
+        """The process of a program has ended: session-wide kwatches watch there no more."""
+        gone = [leg for leg in self.legs if leg.progspace == space]
+        self.legs = [leg for leg in self.legs if leg not in gone]
+        for leg in gone:
+            leg.watch_regions(())
+            self.slots.claim(leg)
 
     def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
         """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
@@ -300,23 +388,9 @@ class Registry:
         return plan
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
-        """What the slots of the current inferior are wanted for."""
-        return {p for w in self.here() if w is not without for p in (*w.pieces, *w.sight)}
-
-    def holders(self, pieces: set[Piece]) -> str:
-        """Who holds the slots for ``pieces``, and what would free one."""
-        lines = ["Held by:"]
-        numbers = []
-        for watch in self.here():
-            if (watch.pieces | watch.sight) & pieces:
-                count = len(watch.pieces | watch.sight)
-                lines.append(f"  {watch.mention}  ({count} slot{'s' if count > 1 else ''})")
-                numbers.append(watch.number)
-        if not numbers:
-            return ""
-        first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
-        lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
-        return "\n".join(lines)
+        """What the slots of the current inferior are used for."""
+        found = [w for w in self.here() if w is not without and not w.waits]
+        return {p for w in found for p in (*w.pieces, *w.sight)}
 
     def pool(self) -> Pool | None:
         return self.pools.get(gdb.current_progspace())
@@ -346,6 +420,9 @@ class Registry:
         """Put a sentinel on each piece that a watchpoint of this program space watches, and take
         those of others off where none watches any more."""
         self.plans.clear()
+        for watch in list(self.here()):
+            self.slots.claim(watch)
+        self.slots.settle()
         current = gdb.current_progspace()
         for space, other in self.pools.items():
             if space != current and other.is_valid():
@@ -360,10 +437,26 @@ class Registry:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         pool.aim(wanted)
 
+    def reseat(self) -> None:
+        """Have gdb give out its slots anew, from DR0 on.
+
+        After a resume that failed for want of slots it still counts each watchpoint in the register
+        it meant for it, while the kernel has given it the first ones only, and these it keeps
+        (``x86_insert_aligned_watchpoint``; `linux.slots`).
+        """
+        pool = self.pool()
+        if pool is not None:
+            pool.aim(())
+        on = [w for w in self.here() if w.on and w.head is w and w.bp.is_valid() and w.bp.enabled]
+        with self.own_change(), suppress(gdb.error):
+            for state in (False, True):
+                for watch in on:
+                    watch.bp.enabled = state
+
     def _wanted(self, space: gdb.Progspace) -> set[Piece]:
         armed = [
             watch
-            for watch in self.watches.values()
+            for watch in self.owners()
             if watch.progspace == space
             and watch.access != "execute"
             and watch.armed
@@ -398,3 +491,17 @@ class Registry:
         if watch.wandering:
             return False
         return self.adopting or watch.options is not None
+
+
+def _changeable(bp: gdb.Breakpoint) -> tuple[object, ...]:
+    """What else a breakpoint_modified event can be about."""
+    return (
+        bp.condition,
+        bp.ignore_count,
+        bp.commands,
+        bp.hit_count,
+        bp.thread,
+        bp.task,
+        bp.silent,
+        getattr(bp, "inferior", None),
+    )

@@ -12,6 +12,7 @@ from typing import Any
 
 import gdb
 
+from gdb_kwatch.core.arbiter import priority_of
 from gdb_kwatch.core.grammar import OPTIONS, UsageError, parse
 from gdb_kwatch.inferior import faults
 from gdb_kwatch.inferior.session import Session
@@ -23,8 +24,8 @@ from .views import Views, write_out
 
 class Kwatch(gdb.Command):
     """Set a hardware watchpoint, and miss none of its hits.
-    Usage: kwatch [-w|-a|-r] [-k] [-l|-location] [-every] [-t] [-size N] EXPRESSION
-                  [thread ID] [if COND]
+    Usage: kwatch [-w|-a|-r] [-k] [-l|-location] [-every] [-t] [-g] [-p PRIORITY] [-size N]
+                  EXPRESSION [thread ID] [if COND]
 
     A kwatch stops execution of your program whenever the value of EXPRESSION
     changes, as gdb's "watch" does.  When one instruction hits several watchpoints,
@@ -41,12 +42,16 @@ class Kwatch(gdb.Command):
       -l, -location Watch the memory that EXPRESSION names now.
       -size N       EXPRESSION is an address; watch the N bytes there.
       -t            Delete it at its first stop.
+      -g            Watch in all inferiors, those to come included.
+      -p PRIORITY   background, normal (the default), native (as gdb's own), break-native
+                    or a number from 0 to 255: who holds the slots where there are too few.
       --            End of options and of subcommands: "kwatch -- list" watches `list'.
 
     A kwatch is a gdb breakpoint: "delete", "disable", "enable", "condition", "ignore",
     "commands" and "info watchpoints" work on it by its number.  It takes one of the
-    four debug registers for each aligned piece of 1, 2, 4 or 8 bytes; where none is
-    free, it is refused at once, and you are told who holds them."""
+    four debug registers for each aligned piece of 1, 2, 4 or 8 bytes.  Where none is free,
+    one of lower priority gives up its own, or the kwatch waits; you are told, and what
+    waits is installed when a slot is free."""
 
     def __init__(self, session: Session) -> None:
         super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
@@ -68,6 +73,7 @@ class Kwatch(gdb.Command):
             raise gdb.GdbError(str(error)) from None
         watch = set_watch(self.session, request)
         gdb.write(f"{watch.mention}\n")
+        self.session.at_change(watch)
 
 
 def check_on(session: Session) -> None:
@@ -210,6 +216,34 @@ class Verify(Subcommand):
             except (gdb.error, ValueError):
                 raise gdb.GdbError(f"Bad breakpoint number '{word}'") from None
         gdb.write(self.views.verify(numbers))
+
+
+class Priority(Subcommand):
+    """Change who holds the debug registers where there are too few.
+    Usage: kwatch priority NUMBER PRIORITY
+
+    PRIORITY is background (0), normal (16, a kwatch's default), native (128, gdb's own
+    watchpoints and hardware breakpoints), break-native (192), or a number from 0 to 255.
+    A watchpoint displaces those of lower priority only, the lowest first, then the newest."""
+
+    word = "priority"
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        if len(words) != 2:
+            raise self.usage()
+        try:
+            number = int(gdb.parse_and_eval(words[0]))
+        except (gdb.error, ValueError):
+            raise gdb.GdbError(f"Bad breakpoint number '{words[0]}'") from None
+        watch = {w.number: w for w in self.views.watches()}.get(number)
+        if watch is None:
+            raise gdb.GdbError(f"No hardware watchpoint number {number}.")
+        try:
+            priority = priority_of(words[1])
+        except ValueError as error:
+            raise gdb.GdbError(str(error)) from None
+        self.session.prioritize(watch, priority)
 
 
 class Doctor(Subcommand):
@@ -414,7 +448,7 @@ def completions(text: str, word: str | None) -> list[str]:
     return [text[start:] for text in found if text.startswith(line)]
 
 
-SUBCOMMANDS = (List, Slots, Hits, Verify, Doctor, Save, WhoCommand, Off, On)
+SUBCOMMANDS = (List, Slots, Hits, Priority, Verify, Doctor, Save, WhoCommand, Off, On)
 
 
 def define(session: Session) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gdb
 
+from gdb_kwatch.core.arbiter import POLICIES
 from gdb_kwatch.inferior.session import Session
 
 
@@ -21,7 +22,7 @@ class ShowPrefix(gdb.Command):
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        for name in ("adopt", "history"):
+        for name in ("adopt", "history", "merge", "policy"):
             gdb.write(f"{name}:  ")
             gdb.execute(f"show kwatch {name}")
 
@@ -68,9 +69,59 @@ class HistoryLimit(gdb.Parameter):
         return f"kwatch remembers {value} traps."
 
 
+class Merge(gdb.Parameter):
+    """Whether small kwatches that lie in one aligned block of 8 bytes may share a slot.
+
+    Only where there are too few slots, and only kwatches for changes of value, as their hits are
+    told apart by value."""
+
+    set_doc = "Set whether small kwatches may share a wider slot where there are too few."
+    show_doc = "Show whether small kwatches may share a wider slot where there are too few."
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("kwatch merge", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_BOOLEAN)
+        self.value = True
+        self.session = session
+
+    def get_set_string(self) -> str:
+        self.session.registry.slots.arbiter.merge = bool(self.value)
+        self.session.settled()
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"Merging small kwatches where there are too few slots is {value}."
+
+
+class Policy(gdb.Parameter):
+    """How kwatches for all inferiors (kwatch -g) are admitted beside those of single ones.
+
+    exact:      where each inferior has room beside what it holds at that priority or higher.
+    high-water: as if each slot were still held at the highest priority seen there, until every
+                inferior has given that slot up.
+    simple:     any single inferior's use of a slot takes it, unless the kwatch is break-native."""
+
+    set_doc = "Set how kwatches for all inferiors are admitted."
+    show_doc = "Show how kwatches for all inferiors are admitted."
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("kwatch policy", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ENUM, POLICIES)
+        self.value = POLICIES[0]
+        self.session = session
+
+    def get_set_string(self) -> str:
+        self.session.registry.slots.arbiter.policy = self.value
+        self.session.settled()
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"The admission policy for kwatches in all inferiors is {value}."
+
+
 def define(session: Session) -> None:
     """Register the parameters."""
     SetPrefix()
     ShowPrefix()
     Adopt(session)
     HistoryLimit(session)
+    Merge(session)
+    Policy(session)

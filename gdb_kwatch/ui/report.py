@@ -59,6 +59,9 @@ class Report:
     def warn(self, text: str) -> None:
         self.write(f"warning: {text}\n", gdb.STDERR)
 
+    def note(self, text: str) -> None:
+        gdb.write(f"{text}\n")
+
     def stopped(self, stop: Stop) -> None:
         """The block of a stop, where there is something to add to gdb's own report."""
         trap = stop.trap

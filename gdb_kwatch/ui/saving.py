@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gdb_kwatch.core.arbiter import NORMAL, priority_name
 from gdb_kwatch.inferior.watch import Watch
 
 
@@ -16,7 +17,10 @@ def _lines(watch: Watch) -> str:
     assert watch.options is not None
     bp = watch.bp
     words = ["kwatch", *{"write": (), "access": ("-a",), "read": ("-r",)}[watch.access]]
-    words += [word for word, on in (("-every", watch.every), ("-t", bp.temporary)) if on]
+    flags = (("-every", watch.every), ("-t", bp.temporary), ("-g", watch.everywhere))
+    words += [word for word, on in flags if on]
+    if watch.priority != NORMAL:
+        words += ["-p", priority_name(watch.priority)]
     words.append(watch.options.spec or f"-- {watch.watched}")
     if bp.thread is not None:
         words.append(f"thread {bp.thread}")
@@ -29,6 +33,6 @@ def _lines(watch: Watch) -> str:
         lines.append(f"ignore $bpnum {bp.ignore_count}")
     if bp.commands:
         lines += ["commands $bpnum", *(f"  {x}" for x in bp.commands.rstrip().split("\n")), "end"]
-    if not bp.enabled:
+    if not watch.enabled:
         lines.append("disable $bpnum")
     return "\n".join(lines) + "\n"

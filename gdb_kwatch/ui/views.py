@@ -8,22 +8,22 @@ from typing import Any
 
 import gdb
 
+from gdb_kwatch.core.arbiter import priority_name
 from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
+from gdb_kwatch.inferior.arbitration import WHO
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
-from gdb_kwatch.inferior.watch import INSTALLED, SOFTWARE, Watch
+from gdb_kwatch.inferior.watch import INSTALLED, PENDING, SOFTWARE, Watch
 
 from .places import place_of
 from .report import UNCHANGED, count_of, fill_in
 from .tables import table
 
 _LIST_HEADINGS = (
-    "Num", "Kind", "State", "Slots", "Armed", "Access", "Address", "Size", "Hits", "What",
+    "Num", "Kind", "Priority", "State", "Slots", "Armed", "Access", "Address", "Size", "Hits",
+    "What",
 )  # fmt: skip
-
-PRIORITY_KWATCH = 16
-PRIORITY_NATIVE = 128
 
 
 def write_out(rows: Iterable[Any], filename: str | None) -> None:
@@ -64,17 +64,20 @@ class Views:
         return {
             "number": watch.number,
             "kind": watch.kind,
-            "state": watch.state,
+            "state": self.state_of(watch),
             "slots": list(armed.slots),
             "armed": armed.threads,
             "threads": armed.of,
             "access": watch.access,
             "address": hex(region.address) if region else None,
             "size": region.length if region else None,
-            "hits": hits_of(watch),
+            "hits": self.hits_of(watch),
             "expression": watch.expression,
             "condition": watch.user_condition,
-            "priority": PRIORITY_NATIVE if watch.options is None else PRIORITY_KWATCH,
+            "priority": watch.priority,
+            "behind": [other.number for other in self._behind(watch)],
+            "everywhere": watch.everywhere,
+            "name": watch.options.name if watch.options is not None else "",
             "every": watch.every,
             "thread": watch.bp.thread,
             "temporary": watch.temporary,
@@ -92,6 +95,10 @@ class Views:
             armed = self.threads.armed(watch, threads)
             region = watch.regions[-1] if watch.regions else None
             what = watch.expression + (" (every write)" if watch.every else "")
+            if watch.options is not None and watch.options.name:
+                what += f" ({watch.options.name})"
+            if watch.everywhere:
+                what += " (all inferiors)"
             if watch.bp.thread is not None:
                 what += f" thread {watch.bp.thread}"
             if watch.user_condition:
@@ -104,17 +111,48 @@ class Views:
                 [
                     str(watch.number),
                     watch.kind,
-                    watch.state,
+                    priority_name(watch.priority),
+                    self._state(watch),
                     slot_names(armed.slots) if watch.in_registers else "perf",
                     f"{armed.threads}/{armed.of}",
                     watch.access,
                     f"0x{region.address:016x}" if region else "-",
                     str(region.length) if region else "-",
-                    str(hits_of(watch)),
+                    str(self.hits_of(watch)),
                     what,
                 ]
             )
         return table(_LIST_HEADINGS, rows) + "\n"
+
+    def _behind(self, watch: Watch) -> list[Watch]:
+        """Whom it waits for."""
+        if not watch.waits or watch.request is None:
+            return []
+        found = self.session.registry.slots.arbiter.behind(watch.request)
+        return sorted((r.owner for r in found if r.owner is not watch), key=lambda w: w.number)
+
+    def _state(self, watch: Watch) -> str:
+        behind = ", ".join(str(other.number) for other in self._behind(watch))
+        if watch.waits and self.session.registry.slots.foreign_slots(watch.progspace):
+            behind += ", foreign" if behind else "foreign"
+        return self.state_of(watch) + (f" behind {behind}" if behind else "")
+
+    def state_of(self, watch: Watch) -> str:
+        """`Watch.shown_state`; a session-wide one is installed where any inferior has it."""
+        if watch.state == PENDING and any(
+            leg.armed for leg in self.session.registry.owners() if leg.head is watch
+        ):
+            return INSTALLED
+        return watch.shown_state
+
+    def slots_of(self, watch: Watch) -> list[int]:
+        return list(self.threads.armed(watch, self.threads.all()).slots)
+
+    def hits_of(self, watch: Watch) -> int:
+        """How often it was touched, in all inferiors.  gdb counts where kwatch sees no trap."""
+        if watch.access == "execute" or watch.state == SOFTWARE:
+            return int(watch.bp.hit_count)
+        return sum(leg.hits for leg in self.session.registry.owners() if leg.head is watch)
 
     # kwatch slots
 
@@ -126,6 +164,7 @@ class Views:
                 "lwp": thread.lwp,
                 "dr6": thread.registers.dr6,
                 "dr7": thread.registers.dr7,
+                "foreign": self.session.registry.slots.foreign_of(thread.inferior),
                 "slots": [self._slot_json(thread, slot) for slot in range(SLOTS)],
                 "perf": [
                     {
@@ -163,20 +202,26 @@ class Views:
                 f"The debug registers of thread {selected.num} cannot be read: it is running, or "
                 "its target is not this system's ptrace."
             )
+        self.session.at_prompt()
         rows = []
+        by_perf = self._perf_rows(mine)
+        foreign = self.session.registry.slots.foreign_slots(gdb.current_progspace())
+        unused = SLOTS - len(mine.registers.pieces()) - foreign - len(by_perf)
         for slot in range(SLOTS):
             piece = mine.registers.piece(slot)
-            owners = "; ".join(watch.mention for watch in mine.owners.get(slot, ()))
+            unused -= piece is None
+            held = sorted(mine.owners.get(slot, ()), key=lambda w: -w.priority)
+            owners = "; ".join(f"{w.mention} ({priority_name(w.priority)})" for w in held)
             rows.append(
                 [
                     f"DR{slot}",
                     f"0x{mine.registers.addresses[slot]:016x}",
                     str(piece.length) if piece else "-",
-                    ACCESS_NAMES[piece.rw] if piece else "free",
+                    ACCESS_NAMES[piece.rw] if piece else _unused(unused, len(by_perf)),
                     owners or ("not gdb's" if piece else ""),
                 ]
             )
-        rows += self._perf_rows(mine)
+        rows += by_perf
         flags = " ".join(status_flags(mine.registers.dr6))
         lines = [
             f'Thread {mine.thread} (LWP {mine.lwp}) "{mine.name}"',
@@ -184,6 +229,7 @@ class Views:
             f"DR6  {mine.registers.dr6:#018x}  {flags}".rstrip(),
             f"DR7  {mine.registers.dr7:#018x}",
         ]
+        lines += self._foreign()
         lines += self._others(mine, threads)
         lines += self._waiting(mine)
         return "\n".join(lines) + "\n"
@@ -201,6 +247,11 @@ class Views:
             ]
             for piece, watches in self.session.kernel.held_on(mine.lwp)
         ]
+
+    def _foreign(self) -> list[str]:
+        """What others hold on the threads of this program."""
+        count = self.session.registry.slots.foreign_slots(gdb.current_progspace())
+        return [f"foreign: {count_of(count, 'slot')} held by {WHO}"] if count else []
 
     def _others(self, mine: ThreadSlots, threads: list[ThreadSlots]) -> list[str]:
         """Threads whose slots differ are named, those that agree are counted."""
@@ -221,7 +272,7 @@ class Views:
         waiting = [
             str(watch.number)
             for watch in self.session.registry.here()
-            if watch.in_registers and watch.pieces and not watch.pieces <= held
+            if watch.in_registers and watch.pieces and not watch.waits and not watch.pieces <= held
         ]
         if not waiting:
             return []
@@ -294,13 +345,13 @@ class Views:
         return "\n".join(lines) + "\n"
 
     def _verified(self, watch: Watch, armed: Armed) -> str:
-        hits = count_of(hits_of(watch), "hit")
+        hits = count_of(self.hits_of(watch), "hit")
         head = f"{watch.number}: {watch.expression}: "
         if watch.state == SOFTWARE:
             return head + f"software watchpoint, in no register; {hits} since set"
-        if watch.state != INSTALLED:
+        if not watch.armed:
             reason = f" ({watch.reason})" if watch.reason else ""
-            return head + f"{watch.state}{reason}, in no register; {hits} since set"
+            return head + f"{self._state(watch)}{reason}, in no register; {hits} since set"
         text = f"armed on {armed.threads} of {count_of(armed.of, 'thread')}"
         if not armed.of and gdb.selected_thread() is not None:
             text = "set, in registers that cannot be read here"
@@ -321,12 +372,12 @@ class Views:
         return head + text
 
 
+def _unused(left: int, by_perf: int) -> str:
+    """Of a slot that ptrace does not use: whether the kernel has given it to perf."""
+    if left >= 0:
+        return "free"
+    return "perf" if left >= -by_perf else "foreign"
+
+
 def slot_names(slots: Iterable[int]) -> str:
     return ",".join(f"DR{slot}" for slot in slots) or "-"
-
-
-def hits_of(watch: Watch) -> int:
-    """How often it was touched.  gdb counts where kwatch sees no trap."""
-    if watch.access == "execute" or watch.state == SOFTWARE:
-        return int(watch.bp.hit_count)
-    return watch.hits

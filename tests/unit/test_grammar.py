@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gdb_kwatch.core.grammar import OPTIONS, Request, UsageError, outermost, parse
+from gdb_kwatch.core.grammar import OPTIONS, VALUED, Request, UsageError, outermost, parse
 
 LINES = [
     ("s.a", Request("s.a")),
@@ -132,16 +132,17 @@ def test_an_unknown_option_is_told_what_there_is():
     assert all(option in str(error.value) for option in OPTIONS)
 
 
+DEFAULTS = ("write", "access", "read", "normal")
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_cut_short_stand_for_the_one_they_can_be(option):
-    argument = " 8" if option == "-size" else ""
+    argument = " 8" if option in VALUED else ""
     for end in range(2, len(option) + 1):
         word = option[:end]
         others = [name for name in OPTIONS if name.startswith(word)]
         if word in OPTIONS:
-            assert parse(f"{word}{' 8' if word == '-size' else ''} x") == parse(
-                f"{word}{argument} x"
-            )
+            assert parse(f"{word}{' 8' if word in VALUED else ''} x").expression == "x"
         elif len(others) == 1:
             assert parse(f"{word}{argument} x") == parse(f"{option}{argument} x")
         else:
@@ -225,7 +226,7 @@ def test_any_line_is_a_request_or_a_usage_error(line):
     assert request.condition is None or request.condition == request.condition.strip() != ""
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
-        assert value is None or isinstance(value, bool) or value in line or field.name == "access"
+        assert value is None or isinstance(value, bool) or value in line or value in DEFAULTS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,347 @@
+"""The arbiter's hands in gdb: asks it for each owner's slots, and carries out what it answers.
+
+A watchpoint without a slot is a disabled gdb breakpoint that comes back by itself; a merged one
+(and a session-wide one in another inferior) is carried: a sentinel on the wider slot watches for
+it, and the engine judges it by gdb's rules.  What the user must know is collected as notes, one
+line a change, since breakpoint events come in the middle of commands whose output is caught.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import gdb
+
+from gdb_kwatch.core.arbiter import Arbiter, Refused, Request, priority_name
+from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
+from gdb_kwatch.core.records import Region
+from gdb_kwatch.linux import ptrace, slots
+
+from . import faults, gdbfacts
+from .watch import Watch
+
+_PROBED = 32  # threads asked about foreign users: five system calls each
+_MERGED_LENGTH = 4  # what is longer has nothing to share an aligned block of 8 with
+
+
+class Arbitration:
+    """One for a session."""
+
+    def __init__(
+        self,
+        owners: Callable[[], Iterable[Watch]],
+        follows: Callable[[Watch], bool],
+        switch: Callable[[Watch, bool], bool],
+        renewed: Callable[[Watch], None],
+    ) -> None:
+        """``owners``: all there are, legs too.  ``follows``: whether kwatch may switch one.
+        ``switch`` turns a gdb.Breakpoint on or off and answers whether it is so now; ``renewed``
+        hears of those that stand in a slot again."""
+        self.arbiter = Arbiter(fault=lambda error: faults.report("a callback", error))
+        self.owners = owners
+        self.follows = follows
+        self.switch = switch
+        self.renewed = renewed
+        # How many perf events this gdb itself has on a thread, as each user of perf counts them.
+        self.own_events: list[Callable[[int], int]] = []
+        # What else is to be done once a watchpoint came or went.
+        self.followers: list[Callable[[Watch], None]] = []
+        self.notes: list[str] = []
+        self.calls: list[Callable[[], None]] = []  # of scripts, to be made in a safe place
+        self._cause: Watch | None = None
+        self._lives: dict[gdb.Progspace, bool] = {}
+        self._foreign: dict[gdb.Progspace, int] = {}
+        self._settling = False
+
+    # Asking.
+
+    def claim(self, watch: Watch) -> None:
+        """Bring what the arbiter knows of ``watch`` in line with what it watches now."""
+        regions = watch.claims if watch.enabled else ()
+        if not regions and not watch.everywhere:
+            self.release(watch)
+            return
+        self._live(watch.progspace, self._alive(watch.progspace))
+        request = watch.request
+        fixed = not self.follows(watch) or isinstance(watch.bp, gdbfacts.Unlisted)
+        mergeable = _mergeable(watch)
+        before, self._cause = self._cause, watch.head
+        try:
+            if request is None:
+                made = self.arbiter.request(
+                    () if watch.everywhere else regions,
+                    scope=None if watch.everywhere else watch.progspace,
+                    priority=watch.priority,
+                    owner=watch.head,
+                    name=watch.head.name,
+                    mergeable=mergeable,
+                    fixed=fixed,
+                    installed=self._installed,
+                    uninstalled=self._uninstalled,
+                )
+                if watch.everywhere:
+                    self.arbiter.change(made, regions=regions, program=watch.progspace)
+                watch.head.request = made
+                if made.installed:
+                    self._call_installed(watch.head)
+            elif (request.fixed, request.mergeable) != (fixed, mergeable) and not watch.everywhere:
+                watch.request = None  # adoption was switched, or it is resolved at last
+                self.arbiter.release(request)
+                self.claim(watch)
+            elif request.pieces(watch.progspace) != _pieces(regions):
+                program = watch.progspace if watch.everywhere else None
+                self.arbiter.change(request, regions=regions, program=program)
+        except Refused:
+            # More than the CPU has: gdb makes it a software watchpoint at resume.
+            self.release(watch)
+        finally:
+            self._cause = before
+
+    def release(self, watch: Watch) -> None:
+        """It wants no slot any more."""
+        request, watch.head.request = watch.head.request, None
+        watch.head.displaced = False
+        if request is not None:
+            self.arbiter.release(request)
+
+    def prioritize(self, watch: Watch, priority: int) -> None:
+        """``kwatch priority``."""
+        watch.priority = priority
+        if watch.request is not None:
+            self._cause = watch
+            try:
+                self.arbiter.change(watch.request, priority=priority)
+            finally:
+                self._cause = None
+
+    def lives(self, ending: gdb.Inferior | None = None) -> None:
+        """Which programs have a process: only these count for session-wide ones.  ``ending``: one
+        that gdb says has exited, while it still has its process ID."""
+        spaces: dict[gdb.Progspace, bool] = {}
+        for inferior in gdb.inferiors():
+            space = gdbfacts.program_of(inferior)
+            if space is not None:
+                spaces[space] = spaces.get(space, False) or bool(
+                    inferior.pid and inferior != ending
+                )
+        for space, alive in spaces.items():
+            self._live(space, alive)
+
+    def _live(self, space: gdb.Progspace, alive: bool) -> None:
+        if self._lives.get(space) != alive:
+            self._lives[space] = alive
+            if not alive:
+                self._foreign.pop(space, None)
+            self.arbiter.live(space, alive)
+
+    def foreign_slots(self, space: gdb.Progspace) -> int:
+        """How many slots of its threads others were found to hold."""
+        return self._foreign.get(space, 0)
+
+    def _alive(self, space: gdb.Progspace) -> bool:
+        return any(i.pid for i in gdb.inferiors() if gdbfacts.program_of(i) == space)
+
+    def foreign_of(self, number: int) -> int:
+        """The same, of an inferior by its number."""
+        spaces = {i.num: gdbfacts.program_of(i) for i in gdb.inferiors()}
+        return self._foreign.get(spaces.get(number), 0)
+
+    def probe(self) -> bool:
+        """Find the slots that others hold on the threads of the current program, before gdb fails
+        on them at resume; True if it is not as it was.  Where nobody may know (no right to use
+        perf), none are seen."""
+        threads = [t for t in gdb.selected_inferior().threads() if t.is_stopped()][:_PROBED]
+        found = 0
+        for thread in threads:
+            try:
+                lwp = thread.ptid[1]
+                own = sum(count(lwp) for count in self.own_events)
+                found = max(found, slots.foreign(lwp, own) or 0)
+            except OSError:
+                continue
+        space = gdb.current_progspace()
+        if not threads or found == self.foreign_slots(space):
+            return False
+        self._foreign[space] = found
+        self.arbiter.foreign(space, found)
+        self.settle()
+        return True
+
+    # Carrying out.
+
+    def settle(self) -> None:
+        """Have each gdb.Breakpoint be as the arbiter has decided."""
+        if self._settling:
+            return
+        self._settling = True
+        try:
+            for watch in list(self.owners()):
+                self._carry_out(watch)
+        finally:
+            self._settling = False
+
+    def _carry_out(self, watch: Watch) -> None:
+        request = watch.request
+        if request is None:
+            watch.carried = watch.head is not watch
+            watch.pieces = watch.needs
+            return
+        pieces = request.held(watch.progspace)
+        if watch.head is not watch:
+            watch.pieces = pieces
+            return
+        merged = request.merged(watch.progspace)
+        came = (merged or request.installed) and not (watch.on or watch.carried)
+        watch.carried, watch.pieces = merged, pieces if merged else watch.needs
+        if not request.fixed and watch.enabled:
+            on = request.installed and not merged
+            if on != watch.on:
+                watch.on = on if self.switch(watch, on) else not on
+        if came:
+            self.renewed(watch)
+        if request.installed != watch.was_installed:
+            watch.was_installed = request.installed
+            for follower in self.followers:
+                follower(watch)
+
+    def _installed(self, request: Request) -> None:
+        watch: Watch = request.owner
+        if watch.request is not request:
+            return  # it was never without
+        again = " again" if watch.displaced else ""
+        watch.displaced = False
+        self.notes.append(f"{watch.name} installed{again}")
+        self._call_installed(watch)
+
+    def _call_installed(self, watch: Watch) -> None:
+        if watch.options is not None and watch.options.listener is not None:
+            self.calls.append(watch.options.listener.installed)
+
+    def _uninstalled(self, request: Request) -> None:
+        watch: Watch = request.owner
+        if watch.request is not request:
+            return
+        watch.displaced = True
+        if watch.options is not None and watch.options.listener is not None:
+            self.calls.append(watch.options.listener.uninstalled)
+        cause = self._cause
+        to = ""
+        if cause is not None and cause is not watch:
+            to = f" to {cause.name}"
+        elif self.foreign_slots(watch.progspace):
+            to = f" to {FOREIGN}"
+        name = f"{watch.name} ({priority_name(request.priority)})"
+        self.notes.append(f"{name} gave up {_slots_of(watch)}{to}")
+
+    # Telling.
+
+    def why_waiting(self, watch: Watch) -> str:
+        """For one that waits: what it needs, who holds it, what would help."""
+        arbiter, request = self.arbiter, watch.request
+        assert request is not None
+        space = watch.progspace
+        count, free = len(_pieces(watch.claims)), arbiter.free(space)
+        text = f"{watch.name} waits for a slot: it needs {count} of {SLOTS}, {free} free."
+        behind = [r for r in arbiter.behind(request) if r.owner is not watch]
+        return "\n".join([text, *self._held_by(behind, space)])
+
+    def no_room(self, pieces: frozenset[Piece], priority: int) -> str:
+        """Why a new watchpoint of the current program would have to wait; "" if it would not."""
+        space = gdb.current_progspace()
+        text = f"it needs {len(pieces)} of {SLOTS} hardware slots, {self.arbiter.free(space)} free"
+        try:
+            answer = self.arbiter.would(
+                [Region(*piece) for piece in pieces], scope=space, priority=priority
+            )
+        except Refused:
+            return text
+        if answer.installed:
+            return ""
+        return f"{text}.\n" + "\n".join(self._held_by(answer.behind, space)).rstrip(".")
+
+    def holders(self, watch: Watch) -> str:
+        """Who holds the slots of the program of ``watch``, itself left out."""
+        return self._all_holders(watch.progspace, watch)
+
+    def all_holders(self) -> str:
+        """Who holds the slots of the current program."""
+        return self._all_holders(gdb.current_progspace())
+
+    def _all_holders(self, space: gdb.Progspace, but: Watch | None = None) -> str:
+        held = self.arbiter.holders(space).values()
+        found = {r.owner.number: r for requests in held for r in requests if r.owner is not but}
+        return "\n".join(self._held_by([found[n] for n in sorted(found)], space))
+
+    def _held_by(self, requests: Iterable[Request], space: gdb.Progspace) -> list[str]:
+        lines = []
+        for other in requests:
+            size = len(_pieces(other.owner.claims))
+            wait = "" if other.installed else ", which came first and waits too"
+            where = "" if other.owner.progspace == space else ", in another inferior"
+            lines.append(
+                f"  {other.owner.mention}  ({size} slot{'s' if size > 1 else ''}{wait}{where})"
+            )
+        foreign = self.foreign_slots(space)
+        if foreign:
+            lines.append(f"  {FOREIGN}: {WHO}  ({foreign} slot{'s' if foreign > 1 else ''})")
+        if lines:
+            lines.insert(0, "Held by:")
+        numbers = [r.owner.number for r in requests]
+        if numbers:
+            first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
+            lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
+        return lines
+
+    def take_calls(self) -> list[Callable[[], None]]:
+        calls, self.calls = self.calls, []
+        return calls
+
+    def take_notes(self) -> list[str]:
+        notes, self.notes = self.notes, []
+        return notes
+
+
+FOREIGN = "a foreign user"
+WHO = "perf, or whoever else holds breakpoint slots of its threads"
+
+
+def _pieces(regions: Iterable[Region]) -> frozenset[Piece]:
+    return frozenset(piece for region in regions for piece in region.pieces())
+
+
+def _mergeable(watch: Watch) -> bool:
+    """Whether its hits can be told by value alone: a kwatch for changes of a short, fixed place.
+
+    A local's is not: gdb would not notice the end of its scope while the breakpoint is off.
+    """
+    lvalue = watch.lvalue
+    return (
+        watch.options is not None
+        and watch.head is watch
+        and watch.in_registers
+        and not watch.sight
+        and not watch.every
+        and not watch.everywhere
+        and watch.access == "write"
+        and lvalue is not None
+        and lvalue.fixed
+        and (watch.is_location or not watch.scoped)
+        and len(watch.regions) == 1
+        and watch.regions[0].rw == WRITE
+        and watch.regions[0].length <= _MERGED_LENGTH
+    )
+
+
+def _slots_of(watch: Watch) -> str:
+    """``DR2``, or where it is in no register: ``its slot``."""
+    thread = gdb.selected_thread()
+    found: list[int] = []
+    if thread is not None and watch.progspace == gdb.current_progspace():
+        try:
+            held = ptrace.debug_registers(thread.ptid[1]).pieces()
+            found = [slot for slot, piece in held.items() if piece in watch.pieces]
+        except OSError:
+            pass
+    if found:
+        return " ".join(f"DR{slot}" for slot in found)
+    return "its slot" if len(watch.needs) == 1 else f"its {len(watch.needs)} slots"

@@ -1,0 +1,384 @@
+"""Who holds the four slots: priorities, eviction and call-back, in real gdbs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from foreign_user import foreign_user
+
+
+def states(gdb):
+    return {number: row["state"] for number, row in gdb.list().items()}
+
+
+def fill(gdb, *more):
+    for member in "abcd":
+        gdb.cmd(" ".join(["kwatch", *more, f"s.{member}"]))
+
+
+def hit_numbers(trap):
+    return [hit["number"] for hit in trap["hits"]]
+
+
+def test_a_native_displaces_the_newest_kwatch_which_comes_back_and_hits(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        out = gdb.cmd("watch other")
+        assert out == (
+            "Hardware watchpoint 6: other\nkwatch 5 (normal) gave up its slot to watch 6\n"
+        )
+        assert states(gdb) == {
+            2: "installed", 3: "installed", 4: "installed", 5: "displaced", 6: "installed",
+        }  # fmt: skip
+        assert gdb.list()[5]["behind"] == [2, 3, 4, 6]
+        assert re.search(
+            r"^5 +kwatch +normal +displaced behind 2, 3, 4, 6 ", gdb.cmd("kwatch list"), re.M
+        )
+        assert re.search(r"^5 .* keep n ", gdb.cmd("info breakpoints"), re.M)
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [2, 3, 4]
+        assert gdb.cmd("delete 6") == "kwatch 5 installed again\n"
+        assert states(gdb)[5] == "installed"
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [2, 3, 4, 5]
+
+
+def test_the_message_names_the_register_given_up(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        gdb.cmd("kwatch priority 3 background")
+        gdb.cont()
+        assert "kwatch 3 (background) gave up DR1 to watch 6\n" in gdb.cmd("watch other")
+
+
+def test_the_fifth_of_equals_waits_and_is_told_behind_whom(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        out = gdb.cmd("kwatch other")
+        assert out.startswith(
+            "Hardware watchpoint 6: other\n"
+            "kwatch 6 waits for a slot: it needs 1 of 4, 0 free.\nHeld by:\n"
+            "  Hardware watchpoint 2: s.a  (1 slot)\n"
+        ), out
+        assert states(gdb)[6] == "waiting"
+        # Each way to free a slot installs it.
+        assert gdb.cmd("disable 3") == "kwatch 6 installed\n"
+        assert gdb.cmd("enable 3").startswith("kwatch 3 waits for a slot")
+        assert gdb.cmd("kwatch priority 3 20") == (
+            "kwatch 6 (normal) gave up its slot to kwatch 3\nkwatch 3 installed\n"
+        )
+
+
+def test_background_gives_way_to_normal(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb, "-p background")
+        out = gdb.cmd("kwatch other")
+        assert "kwatch 5 (background) gave up its slot to kwatch 6\n" in out
+        assert gdb.list()[5]["priority"] == 0 and gdb.list()[6]["priority"] == 16
+
+
+def test_break_native_disables_a_native_visibly_until_it_fits(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abcd":
+            gdb.cmd(f"watch s.{member}")
+        out = gdb.cmd("kwatch -p break-native other")
+        assert "watch 5 (native) gave up its slot to kwatch 6\n" in out
+        assert re.search(r"^5 .* keep n ", gdb.cmd("info breakpoints"), re.M)
+        gdb.cont()
+        assert "watch 5 installed again\n" in gdb.cmd("delete 6")
+        assert re.search(r"^5 .* keep y ", gdb.cmd("info breakpoints"), re.M)
+        gdb.cont()
+        assert 5 in hit_numbers(gdb.stops()[-1])
+
+
+def test_a_native_that_does_not_fit_waits_and_the_program_can_be_continued(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abcd":
+            gdb.cmd(f"watch s.{member}")
+        out = gdb.cmd("watch other")
+        assert "watch 6 waits for a slot: it needs 1 of 4, 0 free.\n" in out
+        assert "Hardware watchpoint 4: s.c" in gdb.cont()
+        # The user insists: it is told again, and nothing is lost.
+        assert "watch 6 waits for a slot" in gdb.cmd("enable 6")
+        assert gdb.cmd("delete 2") == "watch 6 installed\n"
+
+
+def test_what_waits_can_be_conditioned_disabled_and_deleted(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        gdb.cmd("kwatch other")
+        gdb.cmd("condition 6 other == 3")
+        assert states(gdb)[6] == "waiting"
+        assert gdb.cmd("disable 6") == "kwatch 6 is disabled, and waits no longer\n"
+        assert states(gdb)[6] == "disabled"
+        gdb.cmd("delete 2")  # nothing waits
+        gdb.cmd("enable 6")
+        assert states(gdb)[6] == "installed"
+        stops = gdb.run_out()
+        assert hit_numbers(gdb.stops()[-1]) == [6] and len(stops) == 3
+
+
+def test_a_larger_one_that_came_first_is_not_passed_by_an_equal(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch other")
+        gdb.cmd("kwatch s")  # needs all four
+        out = gdb.cmd("kwatch s.a")
+        assert "kwatch 4 waits for a slot: it needs 1 of 4, 3 free.\n" in out
+        assert "which came first and waits too" in out
+        # One of lower priority may pass: it gives way as soon as the larger one fits.
+        assert gdb.cmd("kwatch -p background s.b") == "Hardware watchpoint 5: s.b\n"
+        out = gdb.cmd("delete 2")
+        assert "kwatch 3 installed\n" in out
+        assert states(gdb)[3] == "installed"
+
+
+def test_bad_priorities(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        before = gdb.cmd("info breakpoints")
+        for bad in ("urgent", "256", "-1"):
+            out = gdb.cmd(f"kwatch -p {bad} other")
+            assert bad in out and "break-native" in out, out
+        assert "requires an argument" in gdb.cmd("kwatch -p")
+        assert gdb.cmd("info breakpoints") == before
+        assert gdb.cmd("kwatch priority 9 normal") == "No hardware watchpoint number 9.\n"
+        assert "Usage: kwatch priority" in gdb.cmd("kwatch priority 9")
+
+
+def test_priorities_are_saved(session, tmp_path):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -p background -g other")
+        gdb.cmd(f"kwatch save {tmp_path}/k")
+        gdb.cmd("delete")
+        gdb.cmd(f"source {tmp_path}/k")
+        (row,) = gdb.list().values()
+        assert (row["priority"], row["everywhere"], row["expression"]) == (0, True, "other")
+
+
+# Merging
+
+
+def test_five_chars_share_a_merged_slot_and_each_write_finds_its_own(session):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for member in "abcde":
+            assert gdb.cmd(f"kwatch s.{member}").endswith(f": s.{member}\n")
+        gdb.cmd("kwatch x")
+        gdb.cmd("watch y")
+        assert states(gdb) == {
+            2: "merged", 3: "merged", 4: "merged", 5: "merged", 6: "installed",
+            7: "installed", 8: "installed",
+        }  # fmt: skip
+        gdb.run_out()
+        found = [
+            (trap["line"], [(h["expression"], h["changed"]) for h in trap["hits"]])
+            for trap in gdb.hits()
+        ]
+        assert found == [
+            (7, [("s.a", True)]),
+            (8, [("s.e", True)]),
+            (9, [("s.c", False)]),
+            (11, [("s.a", True), ("s.b", True)]),
+            (12, [("s.d", True)]),
+            (13, [("s.b", False)]),
+            (14, [("x", True)]),
+            (15, [("s.c", True)]),
+            (16, [("y", True)]),
+            (18, [("s.a", True)]),
+        ]
+        stopped = [trap["line"] for trap in gdb.stops()]
+        assert stopped == [7, 8, 11, 12, 14, 15, 16, 18]
+
+
+def test_merging_is_undone_when_slots_are_free(session):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for member in "abcde":
+            gdb.cmd(f"kwatch s.{member}")
+        assert list(states(gdb).values()).count("merged") == 2
+        gdb.cmd("delete 2")
+        assert set(states(gdb).values()) == {"installed"}
+        assert "n " not in re.findall(r"keep (..)", gdb.cmd("info breakpoints"))
+
+
+def test_merged_ones_obey_gdbs_commands(session):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for member in "abcde":
+            gdb.cmd(f"kwatch s.{member}")
+        for name in ("x", "y"):
+            gdb.cmd(f"kwatch {name}")
+        assert states(gdb)[2] == "merged" and states(gdb)[5] == "merged"
+        gdb.cmd("condition 2 s.a == 2")
+        gdb.cmd("ignore 5 1")
+        gdb.cmd("commands 4\nprint 4321\nend")
+        gdb.cmd("tbreak 19")
+        gdb.cmd("disable 3")
+        assert states(gdb)[3] == "disabled"
+        stops = gdb.run_out()
+        assert [trap["line"] for trap in gdb.stops()] == [8, 11, 14, 15, 16]
+        assert sum("= 4321\n" in out for out in stops) == 1
+
+
+def test_merge_off(session):
+    with session("one_block") as gdb:
+        gdb.cmd("set kwatch merge off")
+        assert "is off." in gdb.cmd("show kwatch merge")
+        gdb.run_to("main")
+        for member in "abcd":
+            gdb.cmd(f"kwatch s.{member}")
+        assert "kwatch 6 waits for a slot" in gdb.cmd("kwatch s.e")
+        assert gdb.cmd("set kwatch merge on") == "kwatch 6 installed\n"
+        assert states(gdb)[6] == "installed"
+
+
+def test_reads_and_every_write_are_never_merged(session):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for command in ("kwatch -a s.a", "kwatch -every s.b", "awatch s.c", "watch s.d"):
+            gdb.cmd(command)
+        assert "waits for a slot" in gdb.cmd("kwatch s.e")
+        assert "merged" not in states(gdb).values()
+
+
+# All inferiors
+
+
+def two_inferiors(gdb, program):
+    """Both at main, the first one selected."""
+    gdb.run_to("main")
+    gdb.cmd(f"add-inferior -exec {program}")
+    gdb.cmd("inferior 2")
+    gdb.run_to("main")
+
+
+SCENARIO = {"exact": "installed", "high-water": "waiting", "simple": "waiting"}
+
+
+@pytest.mark.parametrize("policy", SCENARIO)
+def test_the_scenario_of_the_first_design(session, program, policy):
+    """Two inferiors hold a slot, at high and at low priority; the high one exits."""
+    with session("simultaneous") as gdb:
+        gdb.cmd(f"set kwatch policy {policy}")
+        assert policy in gdb.cmd("show kwatch policy")
+        two_inferiors(gdb, program("simultaneous"))
+        gdb.cmd("kwatch -p background other")
+        low = int(gdb.value("$bpnum"))
+        gdb.cmd("inferior 1")
+        gdb.cmd("kwatch -p break-native other")
+        high, middle = low + 1, low + 2
+        gdb.cmd("kwatch -g s")
+        row = gdb.list()[middle]
+        assert (row["state"], row["everywhere"], row["priority"]) == ("waiting", True, 16)
+        assert high in row["behind"]
+        gdb.cmd("kill inferiors 1")
+        assert gdb.list()[middle]["state"] == SCENARIO[policy]
+        gdb.cmd("inferior 2")
+        assert gdb.list()[middle]["state"] == SCENARIO[policy]
+        gdb.cont()
+        expected = [middle] if policy == "exact" else [low]
+        assert hit_numbers(gdb.stops()[-1]) == expected
+        if policy == "exact":
+            assert gdb.list()[low]["state"] == "displaced"
+
+
+def test_a_kwatch_for_all_inferiors_hits_in_each_those_to_come_too(session, program):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -g s.a if s.a == 2")
+        number = int(gdb.value("$bpnum"))
+        gdb.cmd(f"add-inferior -exec {program('simultaneous')}")
+        gdb.cmd("inferior 2")
+        gdb.run_to("main")
+        assert gdb.list()[number]["threads"] == 2
+        gdb.cont()
+        gdb.cmd("inferior 1")
+        gdb.cont()
+        assert [(t["inferior"], hit_numbers(t)) for t in gdb.stops()] == [
+            (2, [number]),
+            (1, [number]),
+        ]
+        assert gdb.list()[number]["hits"] == 4
+        gdb.cmd(f"delete {number}")
+        assert gdb.list() == {}
+
+
+@pytest.mark.parametrize("mode", ["parent", "child"])
+def test_all_inferiors_and_a_fork(session, mode):
+    with session("fork_child") as gdb:
+        gdb.cmd("set detach-on-fork off")
+        gdb.cmd(f"set follow-fork-mode {mode}")
+        gdb.run_to("main")
+        gdb.cmd("kwatch -g place")
+        number = int(gdb.value("$bpnum"))
+        gdb.cmd("set schedule-multiple on")
+        for _ in range(12):
+            out = gdb.cont()
+            if "is not being run" in out or "exited" in out:
+                break
+        inferiors = {trap["inferior"] for trap in gdb.stops() if number in hit_numbers(trap)}
+        assert inferiors == {1, 2}
+
+
+# Foreign users
+
+
+def perf_is_allowed(gdb):
+    return gdb.evaluate(
+        "__import__('gdb_kwatch.linux.slots').linux.slots.free_slots(gdb.selected_thread().ptid[1])"
+    )
+
+
+def test_foreign_slots_are_shown_and_left_alone(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        if perf_is_allowed(gdb) is None:
+            pytest.skip("perf breakpoints are not allowed here")
+        lwp = gdb.evaluate("gdb.selected_thread().ptid[1]")
+        with foreign_user(lwp, 2):
+            text = gdb.cmd("kwatch slots")
+            assert text.count("foreign") == 3 and text.count("free") == 2, text
+            assert gdb.json("kwatch slots")[0]["foreign"] == 2
+            gdb.cmd("kwatch s.a")
+            gdb.cmd("kwatch s.b")
+            out = gdb.cmd("kwatch s.c")
+            assert "kwatch 4 waits for a slot: it needs 1 of 4, 0 free.\n" in out
+            assert "a foreign user: perf" in out and "(2 slots)" in out
+            assert "waiting behind 2, 3, foreign" in gdb.cmd("kwatch list")
+            gdb.cont()
+            assert hit_numbers(gdb.stops()[-1]) == [2, 3]
+        assert "kwatch 4 installed\n" in gdb.cmd("kwatch slots") + gdb.transcript
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("last", ["kwatch", "watch"])
+def test_one_who_comes_between_two_stops_does_not_end_the_session(session, last):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        if perf_is_allowed(gdb) is None:
+            pytest.skip("perf breakpoints are not allowed here")
+        for command in ("kwatch s.a", "kwatch s.b", "kwatch s.c", f"{last} s.d"):
+            gdb.cmd(command)
+        lwp = gdb.evaluate("gdb.selected_thread().ptid[1]")
+        with foreign_user(lwp, 2):
+            out = gdb.cont()
+            kept = [2, 3] if last == "kwatch" else [2, 5]
+            if "No space left on device" in out:  # gdb's own words, at the resume that failed
+                assert out.count("gave up") == 2 and "to a foreign user" in out
+                gdb.cont()
+            assert hit_numbers(gdb.stops()[-1]) == kept
+        gdb.cont()
+        gdb.cmd("kwatch list")
+        assert set(states(gdb).values()) == {"installed"}
+        assert gdb.run_out() == []
