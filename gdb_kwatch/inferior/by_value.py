@@ -67,7 +67,7 @@ def touched(
         old, new = watch.last, watch.lvalue.read(inferior)
         if new is None:
             continue
-        blamed = gdb_looks_at(watch, address)
+        blamed = not watch.carried and gdb_looks_at(watch, address)
         if not blamed and (old is None or old == new):
             continue
         watch.hits += 1
