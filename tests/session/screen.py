@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
@@ -51,6 +52,10 @@ class Screen:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    def cell(self, row: int, column: int) -> Any:
+        """One character, with its colours."""
+        return self._screen.buffer[row][column]
 
     def type(self, command: str) -> None:
         self.child.send(command + "\r")
