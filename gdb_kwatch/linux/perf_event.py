@@ -359,18 +359,21 @@ class Event:
         if ring is None:
             return [], 0
         head, tail = ring.places[:2]
-        data = bytes(ring.data)
+        count, size = head - tail, len(ring.data)
+        start = tail % size
+        data = bytes(ring.data[start : start + count])
+        data += bytes(ring.data[: count - len(data)])  # round the end
         found: list[Sample] = []
-        lost = 0
-        while tail < head:
-            kind, misc, size = _HEADER.unpack(_around(data, tail, _HEADER.size))
-            body = _around(data, tail + _HEADER.size, size - _HEADER.size)
+        lost = at = 0
+        while at < count:
+            kind, misc, length = _HEADER.unpack_from(data, at)
+            body = data[at + _HEADER.size : at + length]
             if kind == RECORD_SAMPLE:
                 found.append(self._sample(misc, body))
             elif kind == RECORD_LOST:
                 lost += int(struct.unpack_from("<Q", body, 8)[0])
-            tail += size
-        ring.places[1] = tail
+            at += length
+        ring.places[1] = head
         return found, lost
 
     def _sample(self, misc: int, body: bytes) -> Sample:
@@ -382,12 +385,6 @@ class Event:
                 parts.update(zip(names.split(), values))
                 place += struct.calcsize("<" + codes)
         return Sample(misc & _CPUMODE_MASK == CPUMODE_KERNEL, **parts)
-
-
-def _around(data: bytes, place: int, size: int) -> bytes:
-    """``size`` bytes of a ring from ``place``, a count that never wraps."""
-    start = place % len(data)
-    return (data + data[:size])[start : start + size]
 
 
 def _without_remove_on_exec(request: Request) -> Request:

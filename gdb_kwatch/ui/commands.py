@@ -384,6 +384,50 @@ class WhoCommand(Subcommand):
         self.who.invoke(argument, from_tty)
 
 
+class TraceCommand(Subcommand):
+    """Record every access of a place while the program runs at full speed.
+    Usage: kwatch trace EXPRESSION... [-a] [-k] [-stack N] [-for SECONDS | -count N]
+                        [-from CODE] [-not-from CODE] [-spill FILE] [if COND]
+           kwatch trace [summary | stop]
+           kwatch trace show [-n COUNT] [-thread N] [-line [FILE:]LINE] [-function NAME]
+           kwatch trace export FILE
+
+    Begins a trace; "continue" then runs the program, and no access stops it.  Ctrl-C stops
+    the program, not the trace.  Each record has the time, the thread, the instruction and the
+    old and new value.
+
+    Options:
+      -a             Reads, too.
+      -k             Also what the kernel does in system calls.
+      -stack N       With the N innermost callers (by frame pointers).
+      -for SECONDS   End it when the program has run so long.
+      -count N       End it after N records.
+      -from CODE     Only accesses by this function or library; may be given again.
+      -not-from CODE Without those by this function or library; may be given again.
+      -spill FILE    Keep the records in FILE, without a limit, and not in memory.
+
+    export writes a file by its suffix: .json (lines), .csv, .perfetto.json or .trace.json
+    (Perfetto, chrome://tracing), .folded (flame graphs)."""
+
+    word = "trace"
+    options = ("-a", "-k", "-stack", "-for", "-count", "-from", "-not-from", "-spill")
+
+    def __init__(self, kwatch: Kwatch, views: Views) -> None:
+        super().__init__(kwatch, views)
+        self.tracing: Any = None
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        if argument[:1] and argument[0] in _GOES_ON:
+            self.kwatch.set(joined(self.word, argument))
+            return
+        if self.tracing is None:
+            from .trace import Tracing
+
+            self.tracing = Tracing(self.session)
+        self.tracing.invoke(argument)
+
+
 class InfoKwatch(gdb.Command):
     """Show the owners of debug registers: kwatches, and gdb's own.
     Usage: info kwatch [-json [FILE]]
@@ -448,7 +492,10 @@ def completions(text: str, word: str | None) -> list[str]:
     return [text[start:] for text in found if text.startswith(line)]
 
 
-SUBCOMMANDS = (List, Slots, Hits, Priority, Verify, Doctor, Save, WhoCommand, Off, On)
+SUBCOMMANDS = (
+    *(List, Slots, Hits, Priority, Verify, Doctor, Save),
+    *(WhoCommand, TraceCommand, Off, On),
+)
 
 
 def define(session: Session) -> None:

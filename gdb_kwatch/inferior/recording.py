@@ -1,0 +1,489 @@
+"""A trace: every access of some places recorded while the program runs at full speed.
+
+Three ways, the best that can be had: a BPF program that writes values too; a perf ring, which
+knows no values; stops that go on by themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import gdb
+
+from gdb_kwatch.core import filters
+from gdb_kwatch.core.access_words import AccessRequest
+from gdb_kwatch.core.conditions import Node
+from gdb_kwatch.core.exports import Row
+from gdb_kwatch.core.filters import KERNEL, RecordLayout, Source
+from gdb_kwatch.core.grammar import Request
+from gdb_kwatch.core.records import TOUCHES, Quiet
+from gdb_kwatch.core.traces import NO_VALUE, Record, Store
+from gdb_kwatch.linux import bpf, perf_event
+from gdb_kwatch.linux import filters as kernel
+from gdb_kwatch.linux.filters import Filter
+from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event
+
+from .accesses import Observer, Ranges, as_bytes, counts
+from .background import Background
+from .session import Session
+from .setting import set_watch
+from .targets import Numbers, Symbols, Target, backtrace, code_ranges, where
+
+RING = 1 << 24
+_PAGES = 32  # of a perf ring, for each thread: what an unprivileged user may lock is little
+_DRAIN = 0.01
+
+
+class Recorder(Protocol):
+    """One way to record.  ``label`` names it; ``missing`` is what it cannot tell, and why."""
+
+    label: str
+    missing: str
+
+    def drain(self, store: Store) -> None:
+        """Move what has come into the store; from any thread."""
+
+    def hits(self) -> int:
+        """Every access, by the counters."""
+
+    def taken(self) -> int:
+        """Those that were wanted."""
+
+    def lost(self) -> int: ...
+
+    def finish(self) -> None:
+        """Give the slots back; what was recorded can still be drained."""
+
+    def close(self) -> None: ...
+
+
+class ByBpf:
+    """A BPF program for each place, one ring for all."""
+
+    label = "in the kernel, with values"
+    missing = ""
+
+    def __init__(
+        self,
+        targets: list[Target],
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        nodes: list[Node | None],
+        layout: RecordLayout,
+    ) -> None:
+        self.targets = targets
+        self.ring = bpf.Ring(RING, layout.size)
+        self.filters: list[Filter] = []
+        try:
+            for number, (target, node) in enumerate(zip(targets, nodes)):
+                self.filters.append(self._filter(number, target, request, ranges, node, layout))
+            for thread in gdb.selected_inferior().threads():
+                for one in self.filters:
+                    one.put_on_all([thread.ptid[1]])
+        except BaseException:
+            self.close()
+            raise
+
+    def _filter(
+        self,
+        number: int,
+        target: Target,
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        node: Node | None,
+        layout: RecordLayout,
+    ) -> Filter:
+        made = Filter(
+            Source(target.region.address, target.region.length, *ranges, condition=node),
+            lambda source, able: filters.recording(source, able, number, layout),
+            maps={filters.RING: self.ring.fd},
+            rw=target.region.rw,
+            kernel_too=request.kernel,
+            value=target.now(),
+        )
+        made.memory.set_word(filters.MOST, request.count)
+        return made
+
+    def drain(self, store: Store) -> None:
+        store.add(self.ring.read())
+
+    def hits(self) -> int:
+        return sum(one.hits() for one in self.filters)
+
+    def taken(self) -> int:
+        return sum(one.word(filters.TAKEN) for one in self.filters)
+
+    def lost(self) -> int:
+        return sum(one.word(filters.LOST) for one in self.filters)
+
+    def finish(self) -> None:
+        for one in self.filters:
+            one.take_off()
+
+    def close(self) -> None:
+        for one in self.filters:
+            one.close()
+        self.ring.close()
+
+
+class ByPerfRing:
+    """A perf event with a ring for each thread: a ring cannot be shared by those that inherit
+    (``perf_mmap``), so a new thread gets its own when gdb hears of it."""
+
+    label = "in the kernel, without values"
+
+    def __init__(
+        self,
+        targets: list[Target],
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        reason: str,
+    ) -> None:
+        self.missing = f"no values: {reason}"
+        self.targets = targets
+        self.request = request
+        self.ranges = ranges
+        self.events: list[tuple[int, Event]] = []
+        self._connected = False
+        self._hits = self._taken = self._lost = 0
+        try:
+            for thread in gdb.selected_inferior().threads():
+                self._put_on(thread.ptid[1])
+        except BaseException:
+            self.close()
+            raise
+        gdb.events.new_thread.connect(self._new)
+        self._connected = True
+
+    def _put_on(self, lwp: int) -> None:
+        for number, target in enumerate(self.targets):
+            for piece in target.region.pieces():
+                wanted = perf_event.Request(
+                    piece.address,
+                    piece.length,
+                    piece.rw,
+                    kernel=self.request.kernel,
+                    samples=SAMPLE_IP | SAMPLE_TID | SAMPLE_TIME,
+                )
+                event = Event(wanted, lwp)
+                self.events.append((number, event))
+                if not event.map(_PAGES):
+                    raise perf_event.PerfError(
+                        1, "no memory for a ring may be locked (kernel.perf_event_mlock_kb)"
+                    )
+
+    def _new(self, event: gdb.ThreadEvent) -> None:
+        thread = event.inferior_thread
+        if isinstance(thread, gdb.InferiorThread) and self.events:
+            with contextlib.suppress(perf_event.PerfError):
+                self._put_on(thread.ptid[1])
+
+    def drain(self, store: Store) -> None:
+        for number, event in list(self.events):
+            if event.closed:
+                continue
+            samples, lost = event.samples()
+            self._lost += lost
+            rows = []
+            for sample in samples:
+                if not sample.kernel and not counts(sample.ip, self.ranges):
+                    continue
+                if self.request.count and self._taken >= self.request.count:
+                    break
+                self._taken += 1
+                info = number | NO_VALUE | (KERNEL if sample.kernel else 0)
+                rows.append(store.pack(sample.time, sample.pid, sample.tid, sample.ip, info))
+            store.add(b"".join(rows))
+
+    def hits(self) -> int:
+        return self._hits + sum(event.count() for _, event in self.events if not event.closed)
+
+    def taken(self) -> int:
+        return self._taken + self._lost
+
+    def lost(self) -> int:
+        return self._lost
+
+    def finish(self) -> None:
+        self._hits = self.hits()
+        for _, event in self.events:
+            event.close()
+        self.events = []
+
+    def close(self) -> None:
+        self.finish()
+        if self._connected:
+            self._connected = False
+            gdb.events.new_thread.disconnect(self._new)
+
+
+class ByStops:
+    """gdb stops at each hit and goes on: everything, slowly."""
+
+    label = "slow: gdb stops at each hit and goes on"
+
+    def __init__(
+        self,
+        session: Session,
+        targets: list[Target],
+        request: AccessRequest,
+        ranges: tuple[Ranges, Ranges],
+        reason: str,
+    ) -> None:
+        self.missing = reason
+        self.request = request
+        self.ranges = ranges
+        self.frames = request.frames
+        self._rows: list[bytes] = []
+        self._hits = self._taken = 0
+        self.pack: Callable[..., bytes] = lambda *_: b""
+        self.watches = []
+        self.observers: list[Observer] = []
+        for number, target in enumerate(targets):
+            size = str(target.region.length)
+            wanted = Request(hex(target.region.address), request.access, size=size, condition="0")
+            watch = set_watch(session, wanted)
+            self.watches.append(watch)
+            self.observers.append(Observer(session, watch.number, self._seer(number, target)))
+
+    def _seer(self, number: int, target: Target) -> Callable[[Quiet, int], None]:
+        size = target.region.length
+
+        def see(quiet: Quiet, n: int) -> None:
+            _, _, _, lwp, pc = quiet[:5]
+            self._hits += 1
+            if not counts(pc, self.ranges):
+                return
+            if self.request.count and self._taken >= self.request.count:
+                return
+            if self.request.condition is not None:
+                try:
+                    if not gdb.parse_and_eval(self.request.condition):
+                        return
+                except gdb.error:
+                    pass
+            self._taken += 1
+            old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
+            stack = backtrace(self.frames) if self.frames else ()
+            pid = gdb.selected_inferior().pid
+            self._rows.append(self.pack(time.monotonic_ns(), pid, lwp, pc, number, old, new, stack))
+
+        assert TOUCHES == 6
+        return see
+
+    def drain(self, store: Store) -> None:
+        self.pack = store.pack
+        rows, self._rows = self._rows, []
+        store.add(b"".join(rows))
+
+    def hits(self) -> int:
+        return self._hits
+
+    def taken(self) -> int:
+        return self._taken
+
+    def lost(self) -> int:
+        return 0
+
+    def finish(self) -> None:
+        for observer in reversed(self.observers):
+            observer.close()
+        self.observers = []
+        for watch in self.watches:
+            if watch.bp.is_valid():
+                watch.bp.delete()
+        self.watches = []
+
+    def close(self) -> None:
+        self.finish()
+
+
+def recorder(
+    session: Session,
+    targets: list[Target],
+    request: AccessRequest,
+    nodes: list[Node | None],
+    why_not: str,
+    layout: RecordLayout,
+) -> Recorder:
+    """The best that can be had.  ``why_not``: the condition is for gdb alone."""
+    ranges = code_ranges(request.only), code_ranges(request.without)
+    reason = why_not or kernel.why_not(request.kernel)
+    if not reason:
+        try:
+            return ByBpf(targets, request, ranges, nodes, layout)
+        except (perf_event.PerfError, bpf.BpfError, kernel.AssemblyError) as error:
+            reason = str(getattr(error, "strerror", error))
+    if not why_not and request.condition is None and not request.frames:
+        refused = perf_event.why_not(request.kernel)
+        if refused is None:
+            try:
+                return ByPerfRing(targets, request, ranges, reason)
+            except perf_event.PerfError as error:
+                reason = str(error.strerror)
+    if request.kernel:
+        raise gdb.GdbError(f"-k: accesses by the kernel cannot be seen here: {reason}")
+    return ByStops(session, targets, request, ranges, reason)
+
+
+class Trace:
+    """One trace, from its beginning until another takes its place."""
+
+    def __init__(
+        self,
+        session: Session,
+        targets: list[Target],
+        request: AccessRequest,
+        store: Store,
+        recording: Recorder,
+        tell: Callable[[Trace], None],
+    ) -> None:
+        """``tell`` is called by a thread, ten times a second while the program runs."""
+        self.session = session
+        self.targets = targets
+        self.request = request
+        self.store = store
+        self.recorder = recording
+        self.numbers = Numbers()
+        self.symbols = [Symbols([target.region]) for target in targets]
+        self.tell = tell
+        self.running = False
+        self.ended = ""  # why
+        self.ran = 0.0  # seconds
+        self._resumed = 0.0
+        self._told = 0.0
+        self._lock = threading.Lock()
+        self._connected = True
+        recording.drain(store)
+        gdb.events.cont.connect(self._at_cont)
+        gdb.events.stop.connect(self._at_stop)
+        gdb.events.exited.connect(self._at_exited)
+        self._thread = Background(self._work, _DRAIN)
+
+    # gdb's events.
+
+    def _at_cont(self, event: gdb.ContinueEvent) -> None:
+        if not self.running and not self.ended:
+            self._resumed = self._told = time.monotonic()
+            self.running = True
+
+    def _at_stop(self, event: gdb.StopEvent) -> None:
+        self._pause()
+
+    def _at_exited(self, event: gdb.ExitedEvent) -> None:
+        self._pause()
+        self.end("the program has ended")
+
+    def _pause(self) -> None:
+        if self.running:
+            self.running = False
+            self.ran += time.monotonic() - self._resumed
+        self.drain()
+        if self.ended:
+            self.end(self.ended)
+
+    # The thread.
+
+    def _work(self) -> bool:
+        if self.ended:
+            return False
+        with self._lock:
+            self.recorder.drain(self.store)
+        why = self._over()
+        if why and not isinstance(self.recorder, ByStops):
+            self._finish(why)
+        now = time.monotonic()
+        if self.running and now - self._told > 0.1:
+            self._told = now
+            self.tell(self)
+        return True
+
+    def _over(self) -> str:
+        if self.request.count and self.recorder.taken() >= self.request.count:
+            return f"{self.request.count} were recorded (-count)"
+        if self.request.seconds and self.seconds() >= self.request.seconds:
+            return f"{self.request.seconds:g} s are over (-for)"
+        return ""
+
+    def _finish(self, why: str) -> None:
+        with self._lock:
+            if not self.ended:
+                self.ended = why
+                self.recorder.finish()
+                self.recorder.drain(self.store)
+
+    # What can be asked.
+
+    def seconds(self) -> float:
+        """For how long the program ran under it."""
+        return self.ran + (time.monotonic() - self._resumed if self.running else 0)
+
+    def drain(self) -> None:
+        with self._lock:
+            self.recorder.drain(self.store)
+
+    def end(self, why: str) -> None:
+        """No more is recorded; the slots are free.  By gdb's main thread."""
+        if isinstance(self.recorder, ByPerfRing):
+            self.drain()  # a ring goes with its event
+        self._finish(why)
+        if self._connected:
+            self._connected = False
+            self._thread.stop()
+            self.numbers.close()
+            gdb.events.cont.disconnect(self._at_cont)
+            gdb.events.stop.disconnect(self._at_stop)
+            gdb.events.exited.disconnect(self._at_exited)
+
+    def close(self) -> None:
+        """Forget it all."""
+        self.end("forgotten")
+        self.recorder.close()
+        self.store.close()
+
+    def place(self, record: Record) -> str:
+        symbols = self.symbols[record.source]
+        return where(symbols.access(record.ip, record.kernel), record.ip)
+
+    def rows(self) -> Iterator[Row]:
+        """The records in words."""
+        texts: dict[tuple[int, bytes], str] = {}
+
+        def text(source: int, value: bytes | None) -> str | None:
+            if value is None:
+                return None
+            found = texts.get((source, value))
+            if found is None:
+                found = self.targets[source].text(value)
+                if len(texts) < 100_000:
+                    texts[(source, value)] = found
+            return found
+
+        for record in self.store.records():
+            target = self.targets[record.source]
+            symbols = self.symbols[record.source]
+            access = symbols.access(record.ip, record.kernel)
+            yield Row(
+                record.time,
+                record.process,
+                record.thread,
+                self.numbers.of.get(record.thread),
+                access.address or record.ip,
+                access.function,
+                (access.filename or "").rpartition("/")[2] or None,
+                access.line,
+                target.expression,
+                "kernel" if record.kernel else "user",
+                record.system_call,
+                text(record.source, record.old),
+                text(record.source, record.new),
+                target.number(record.new),
+                tuple(
+                    symbols.frame(ip) if n else access.function or symbols.frame(ip)
+                    for n, ip in enumerate(record.stack)
+                ),
+            )

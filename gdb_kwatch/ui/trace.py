@@ -1,0 +1,272 @@
+"""``kwatch trace``: record accesses at full speed; sums, records and files of them."""
+
+from __future__ import annotations
+
+import locale
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import gdb
+
+from gdb_kwatch.core import filters
+from gdb_kwatch.core.access_words import TRACE, parse
+from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, write
+from gdb_kwatch.core.filters import RecordLayout
+from gdb_kwatch.core.grammar import UsageError
+from gdb_kwatch.core.traces import Store, bar, sparkline
+from gdb_kwatch.inferior.compiling import compiled
+from gdb_kwatch.inferior.recording import ByStops, Trace, recorder
+from gdb_kwatch.inferior.session import Session
+from gdb_kwatch.inferior.targets import check_slots, target_of, where
+
+from . import style
+from .tables import table
+
+LIMIT = 2_000_000  # records that are kept
+_MOST_ROWS = 12
+_BAR = 24
+_SHOWN = 50
+
+
+class Tracing:
+    """The command's work, and the trace that there is."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.trace: Trace | None = None
+        self.limit = LIMIT
+        self.words: dict[str, Callable[[list[str]], None]] = {
+            "summary": self.summary,
+            "show": self.show,
+            "export": self.export,
+            "stop": self.stop,
+        }
+
+    def invoke(self, argument: str) -> None:
+        first, _, rest = argument.strip().partition(" ")
+        if not first:
+            gdb.write(self.state(self.needed()))
+        elif first in self.words:
+            self.words[first](gdb.string_to_argv(rest))
+        else:
+            self.begin(argument)
+
+    def needed(self) -> Trace:
+        """The trace, with all that there is by now."""
+        if self.trace is None:
+            raise gdb.GdbError("There is no trace: 'kwatch trace EXPRESSION' begins one.")
+        self.trace.drain()
+        return self.trace
+
+    def begin(self, argument: str) -> None:
+        try:
+            request = parse(argument, TRACE, several=True)
+        except UsageError as error:
+            raise gdb.GdbError(str(error)) from None
+        targets = [target_of(text, request.access) for text in request.expressions]
+        if self.trace is not None:
+            self.trace.end("another was begun")  # its slots are free
+        check_slots(self.session, targets, "kwatch trace")
+        nodes, reasons = zip(*(compiled(request.condition, target) for target in targets))
+        size = max(target.region.length for target in targets)
+        layout = RecordLayout(min(-(-size // 8) * 8, filters.VALUE_MOST), request.frames)
+        spill = None
+        if request.spill:
+            try:
+                spill = open(os.path.expanduser(request.spill), "w+b")  # noqa: SIM115
+            except OSError as error:
+                raise gdb.GdbError(f"{request.spill}: {error.strerror}") from None
+        store = Store(layout, self.limit, spill)
+        why_not = next(filter(None, reasons), "")
+        recording = recorder(self.session, targets, request, list(nodes), why_not, layout)
+        if self.trace is not None:
+            self.trace.close()
+        self.trace = Trace(self.session, targets, request, store, recording, progress)
+        names = ", ".join(target.expression for target in targets)
+        gdb.write(f"Tracing {names}: {recording.label}.\n")
+        if recording.missing:
+            gdb.write(f"({recording.missing})\n")
+        gdb.write("'continue' runs the program; 'kwatch trace summary' shows what was seen.\n")
+
+    def stop(self, words: list[str]) -> None:
+        trace = self.needed()
+        if not trace.ended:
+            trace.end("stopped")
+        gdb.write(self.state(trace))
+
+    # What was recorded.
+
+    def state(self, trace: Trace) -> str:
+        names = ", ".join(target.expression for target in trace.targets)
+        taken, lost = trace.recorder.taken(), trace.recorder.lost()
+        hits = trace.recorder.hits()
+        text = f"Trace of {names}: {hits:,} hits, {len(trace.store):,} recorded"
+        filtered = bool(trace.request.only or trace.request.without or trace.request.condition)
+        if filtered or trace.request.count:
+            text += f" ({max(hits - taken, 0):,} left out)"
+        text += f", lost {lost:,}"
+        if trace.store.forgotten:
+            text += f", {trace.store.forgotten:,} forgotten (set kwatch trace-limit)"
+        seconds = trace.seconds()
+        text += f"; {seconds:.2f} s"
+        if isinstance(trace.recorder, ByStops) and hits:
+            text += f", {trace.recorder.label.split(':')[0]}: {seconds * 1e6 / hits:,.0f} µs a hit"
+        state = f"ended: {trace.ended}" if trace.ended else trace.recorder.label
+        text += f" ({state})\n"
+        if trace.recorder.missing:
+            text += f"({trace.recorder.missing})\n"
+        return text
+
+    def summary(self, words: list[str]) -> None:
+        trace = self.needed()
+        gdb.write(self.state(trace))
+        total = len(trace.store)
+        if not total:
+            return
+        lines: Counter[str] = Counter()
+        functions: Counter[str] = Counter()
+        for (ip, info), count in self._places(trace).items():
+            kernel = bool(info & filters.KERNEL)
+            access = trace.symbols[info & 0xFF].access(ip, kernel)
+            suffix = " (kernel)" if kernel else ""
+            lines[where(access, ip) + suffix] += count
+            functions[(access.function or access.symbol or hex(ip)) + suffix] += count
+        threads: Counter[str] = Counter()
+        for word, count in trace.store.counter(RecordLayout.THREAD).items():
+            threads[trace.numbers.text(word & 0xFFFFFFFF)] += count
+        self._bars("Source line", lines, total)
+        self._bars("Function", functions, total)
+        self._bars("Thread", threads, total)
+        values = self._values(trace)
+        if values:
+            self._bars("Value", values, total)
+        self._over_time(trace)
+
+    def _places(self, trace: Trace) -> Counter[tuple[int, int]]:
+        """How often each pair of an instruction and flags occurs."""
+        found: Counter[tuple[int, int]] = Counter()
+        store = trace.store
+        for ips, infos in zip(store.column(RecordLayout.IP), store.column(RecordLayout.INFO)):
+            found.update(zip(ips, (info & 0xFFFF for info in infos)))
+        return found
+
+    def _values(self, trace: Trace) -> Counter[str]:
+        """New values of one place that fits into a word."""
+        target = trace.targets[0]
+        layout = trace.store.layout
+        if len(trace.targets) > 1 or layout.value != 8 or "no values" in trace.recorder.missing:
+            return Counter()
+        found: Counter[str] = Counter()
+        for word, count in trace.store.counter(layout.new).most_common(_MOST_ROWS + 1):
+            found[target.text(word.to_bytes(8, "little")[: target.region.length])] += count
+        return found
+
+    def _bars(self, title: str, counts: Counter[str], total: int) -> None:
+        most = max(counts.values())
+        rows = [
+            [
+                name,
+                f"{count:,}",
+                f"{count * 100 / total:.1f}%",
+                bar(count, most, _BAR, ascii_only()),
+            ]
+            for name, count in counts.most_common(_MOST_ROWS)
+        ]
+        rest = total - sum(count for _, count in counts.most_common(_MOST_ROWS))
+        if rest > 0:
+            rows.append(["others", f"{rest:,}", f"{rest * 100 / total:.1f}%", ""])
+        gdb.write("\n" + table([style.styled(title, "title"), "Hits", "", ""], rows) + "\n")
+
+    def _over_time(self, trace: Trace) -> None:
+        width = int(gdb.parameter("width") or 80)
+        buckets = max(min(width - 20, 60), 10)
+        counts = trace.store.over_time(buckets)
+        first, last = trace.store.span()
+        span = (last - first) / 1e9
+        peak = max(counts) * buckets / span if span else 0
+        gdb.write(f"\nOver time ({span:.3f} s, peak {peak:,.0f} hits/s)\n")
+        gdb.write(sparkline(counts, ascii_only()) + "\n")
+
+    def show(self, words: list[str]) -> None:
+        trace = self.needed()
+        count, wanted = _SHOWN, dict.fromkeys(("-thread", "-line", "-function"), "")
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            if word == "-n" and rest and rest[0].isdigit():
+                count = int(rest.pop(0))
+            elif word in wanted and rest:
+                wanted[word] = rest.pop(0)
+            else:
+                raise gdb.GdbError(
+                    "Usage: kwatch trace show [-n COUNT] [-thread N] [-line [FILE:]LINE] "
+                    "[-function NAME]"
+                )
+        chosen = self._chosen(trace, wanted)
+        start, _ = trace.store.span()
+        rows = [_shown(row, start) for row in islice(chosen, count)]
+        if not rows:
+            gdb.write("No such records.\n")
+            return
+        gdb.write(table(["ms", "Thread", "Where", "Function", "What", "Old", "New"], rows) + "\n")
+        if next(chosen, None) is not None:
+            gdb.write(f"There are more than these {count} (-n).\n")
+
+    def _chosen(self, trace: Trace, wanted: dict[str, str]) -> Iterator[Row]:
+        for row in trace.rows():
+            if wanted["-thread"] and str(row.thread) != wanted["-thread"]:
+                continue
+            if wanted["-function"] and row.function != wanted["-function"]:
+                continue
+            if wanted["-line"] and wanted["-line"] not in (row.where, str(row.line)):
+                continue
+            yield row
+
+    def export(self, words: list[str]) -> None:
+        trace = self.needed()
+        if len(words) != 1:
+            raise gdb.GdbError(
+                f"Usage: kwatch trace export FILE; its suffix is one of {', '.join(SUFFIXES)}"
+            )
+        path = os.path.expanduser(words[0])
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                count = write(path, file, trace.rows())
+        except UnknownSuffix as error:
+            os.unlink(path)
+            raise gdb.GdbError(str(error)) from None
+        except OSError as error:
+            raise gdb.GdbError(f"{path}: {error.strerror}") from None
+        gdb.write(f"{count:,} records written to {path}.\n")
+
+
+def _shown(row: Row, start: int) -> list[str]:
+    what = row.expression + (" (kernel)" if row.origin == "kernel" else "")
+    return [
+        f"{(row.time - start) / 1e6:.3f}",
+        str(row.thread) if row.thread is not None else f"LWP {row.lwp}",
+        row.where,
+        row.function or "",
+        what,
+        row.old or "",
+        "same" if row.new is not None and row.new == row.old else row.new or "",
+    ]
+
+
+def ascii_only() -> bool:
+    """Whether the terminal's character set has no blocks."""
+    return "utf" not in locale.getpreferredencoding(False).lower()
+
+
+def progress(trace: Trace) -> None:
+    """One line, redrawn, where a terminal is there.  Called by a thread: nothing of gdb's."""
+    if not style.terminal():
+        return
+    hits, seconds = trace.recorder.taken(), trace.seconds()
+    text = (
+        f"\r\033[Kkwatch trace: {hits:,} hits, {hits / seconds if seconds else 0:,.0f}/s, "
+        f"lost {trace.recorder.lost():,}, {seconds:.1f} s\r"
+    )
+    os.write(1, text.encode())

@@ -1,0 +1,250 @@
+"""`kwatch trace`: exact totals by line and thread, in each of the ways to record; exports."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import pytest
+from harness import line
+
+from gdb_kwatch.linux import filters as kernel
+from gdb_kwatch.linux import perf_event
+
+REFUSED = kernel.why_not()
+NO_PERF = perf_event.why_not(kernel=False)
+NOBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+WAYS = {"bpf": "in the kernel, with values", "ring": "without values", "stops": "slow"}
+
+
+@pytest.fixture(params=list(WAYS))
+def way(request):
+    if request.param == "bpf" and REFUSED:
+        pytest.skip(REFUSED)
+    if request.param == "ring" and NO_PERF is not None:
+        pytest.skip(str(NO_PERF))
+    return request.param
+
+
+def take_rights(gdb, way: str) -> None:
+    if way == "bpf":
+        return
+    gdb.python(
+        "from gdb_kwatch.linux import filters, perf_event\n"
+        "filters.why_not = lambda kernel_too=False: 'BPF: refused for this test'\n"
+    )
+    if way == "stops":
+        gdb.python(
+            "from gdb_kwatch.linux import perf_event\n"
+            "perf_event.why_not = lambda kernel=True: perf_event.PerfError(1, 'refused')\n"
+        )
+
+
+def begin(gdb, way: str, rounds: int = 200) -> None:
+    gdb.cmd(f"set args {rounds}")
+    gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+    gdb.cmd(f"break trace.c:{line('trace.c', 'end')}")
+    take_rights(gdb, way)
+
+
+def by_line(gdb) -> dict[int, int]:
+    out = gdb.cmd("kwatch trace summary")
+    return {
+        int(number): int(count.replace(",", ""))
+        for number, count in re.findall(r"^trace\.c:(\d+) +([\d,]+)", out, re.M)
+    }
+
+
+def own_counts(gdb) -> dict[int, int]:
+    """What the program counted itself."""
+    return {line("trace.c", f"line {x}"): int(gdb.value(f"count_{x}")) for x in "abc"}
+
+
+def test_every_line_and_thread_is_exact(session, way):
+    with session("trace") as gdb:
+        begin(gdb, way)
+        out = gdb.cmd("kwatch trace place")
+        assert WAYS[way] in out
+        assert "refused" in out or way == "bpf"
+        gdb.cont()
+        own = own_counts(gdb)
+        assert by_line(gdb) == own
+        total = sum(own.values())
+        out = gdb.cmd("kwatch trace summary")
+        assert f"{total:,} hits, {total:,} recorded, lost 0" in out
+        threads = dict(re.findall(r"^(\d) +([\d,]+) +25\.0%", out, re.M))
+        assert threads == {str(n): str(total // 4) for n in (2, 3, 4, 5)}
+        assert "ended" not in out
+
+
+def test_a_big_one_loses_nothing(session):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 28572)
+        gdb.cmd("kwatch trace place")
+        gdb.cont(timeout=120)
+        own = own_counts(gdb)
+        assert sum(own.values()) > 200_000
+        assert by_line(gdb) == own
+        assert "lost 0" in gdb.cmd("kwatch trace")
+
+
+def test_records_have_old_and_new_values(session):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 4)
+        gdb.cmd("kwatch trace place -stack 4")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace show -n 1000")
+        rows = re.findall(
+            r"^\d+\.\d+ +(\d) +trace\.c:(\d+) +writer +place +(-?\d+) +(\S+)", out, re.M
+        )
+        assert len(rows) == 4 * (4 + 2 + 1)
+        news = [new for _, at, _, new in rows if int(at) == line("trace.c", "line a")]
+        assert {"1000000", "1000003", "4000003"} <= set(news)
+        shown = gdb.cmd(f"kwatch trace show -line trace.c:{line('trace.c', 'line c')} -thread 3")
+        assert re.findall(r" (\d+)$", shown, re.M) == ["7"]
+        assert "There are more than these 2" in gdb.cmd("kwatch trace show -n 2")
+
+
+def test_code_left_out_a_condition_and_a_count(session, way):
+    with session("trace") as gdb:
+        begin(gdb, way, 40)
+        gdb.cmd("kwatch trace place -not-from writer")
+        gdb.cont()
+        assert "0 recorded" in gdb.cmd("kwatch trace")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("kwatch trace place if rounds == 41")
+        gdb.cont()
+        assert "280 hits, 0 recorded" in gdb.cmd("kwatch trace")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("kwatch trace place if rounds == 40")
+        gdb.cont()
+        assert by_line(gdb) == own_counts(gdb)
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("kwatch trace place -count 5")
+        gdb.cont()
+        assert "5 recorded" in gdb.cmd("kwatch trace")
+
+
+def test_the_exports(session, tmp_path):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 40)
+        gdb.cmd("kwatch trace place -stack 4")
+        gdb.cont()
+        total = 4 * (40 + 20 + 10)
+        for suffix in ("json", "csv", "trace.json", "perfetto.json", "folded"):
+            out = gdb.cmd(f"kwatch trace export {tmp_path}/out.{suffix}")
+            assert f"{total} records written" in out
+        assert "suffix" in gdb.cmd(f"kwatch trace export {tmp_path}/out.doc")
+        own = own_counts(gdb)
+
+    records = [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
+    assert len(records) == total
+    first = records[0]
+    assert (first["function"], first["file"], first["old"]) == ("writer", "trace.c", "0")
+    assert first["stack"][0] == "writer"
+
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["new"] for row in rows] == [record["new"] for record in records]
+
+    trace = json.loads((tmp_path / "out.trace.json").read_text())
+    events = trace["traceEvents"]
+    kinds = [event["ph"] for event in events]
+    assert (kinds.count("i"), kinds.count("C"), kinds.count("M")) == (total, total, 4)
+    assert all(event["ts"] >= 0 for event in events if event["ph"] != "M")
+    assert (tmp_path / "out.perfetto.json").read_text() == (tmp_path / "out.trace.json").read_text()
+
+    stacks = {}
+    for text in (tmp_path / "out.folded").read_text().splitlines():
+        stack, count = text.rsplit(" ", 1)
+        stacks[int(stack.split(";")[-1].split(":")[1])] = int(count)
+    assert stacks == own
+
+
+def test_a_spilled_trace_and_a_limit(session, tmp_path):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 40)
+        gdb.cmd(f"kwatch trace place -spill {tmp_path}/spilled")
+        gdb.cont()
+        assert by_line(gdb) == own_counts(gdb)
+        assert (tmp_path / "spilled").stat().st_size == 280 * 56
+
+
+def test_stop_and_go(session):
+    """Ctrl-C or a breakpoint stops the program, not the trace."""
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 40)
+        gdb.cmd("kwatch trace place")
+        gdb.cmd(f"tbreak trace.c:{line('trace.c', 'line c')}")
+        gdb.cont()
+        part = int(re.search(r"(\d+) recorded", gdb.cmd("kwatch trace")).group(1))
+        assert 0 < part < 280
+        gdb.cont()
+        assert "280 recorded" in gdb.cmd("kwatch trace")
+        assert "ended: stopped" in gdb.cmd("kwatch trace stop")
+        gdb.cmd("kill")
+        assert "280 recorded" in gdb.cmd("kwatch trace summary")
+
+
+def test_the_program_ends_and_nothing_is_left(session, way):
+    with session("trace") as gdb:
+        begin(gdb, way, 40)
+        gdb.cmd("delete")
+        gdb.cmd("kwatch trace place")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace summary")
+        assert "280 recorded" in out
+        assert "ended: the program has ended" in out
+        left = gdb.evaluate(
+            "[l for l in __import__('os').listdir('/proc/self/fd')"
+            " if __import__('os').path.islink('/proc/self/fd/' + l)"
+            " and 'inode:[perf' in __import__('os').readlink('/proc/self/fd/' + l)]"
+        )
+        assert left == []
+        assert "No hardware watchpoints" in gdb.cmd("kwatch list")
+
+
+def test_what_cannot_be_asked(session):
+    with session("trace") as gdb:
+        assert "There is no trace" in gdb.cmd("kwatch trace")
+        assert "There is no trace" in gdb.cmd("kwatch trace summary")
+        assert "not being run" in gdb.cmd("kwatch trace place")
+        gdb.run_to("main")
+        assert "No symbol" in gdb.cmd("kwatch trace nothing_like_it")
+        assert "No hardware slot free" in gdb.cmd(
+            "kwatch trace place count_a count_b count_c rounds"
+        )
+
+
+def test_several_places(session):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 40)
+        gdb.cmd("kwatch trace place count_a count_b")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace show -n 1000")
+        assert len(re.findall(r" count_a ", out)) == 4
+        assert len(re.findall(r" place ", out)) == 280
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
+def test_a_user_without_rights_is_told_and_served(session):
+    with session("trace", before=NOBODY) as gdb:
+        begin(gdb, "bpf", 10)
+        out = gdb.cmd("kwatch trace place")
+        assert "CAP_BPF" in out or "CAP_PERFMON" in out
+        gdb.cont()
+        assert by_line(gdb) == own_counts(gdb)
