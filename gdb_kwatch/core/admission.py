@@ -109,6 +109,6 @@ def admits(
     for capacity, exact, simple, common in rooms:
         if (simple if policy == SIMPLE else exact) > capacity:
             return False
-        if common + counted > capacity and policy != EXACT:
+        if common and common + counted > capacity and policy != EXACT:
             return False
     return True

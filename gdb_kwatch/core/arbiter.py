@@ -19,6 +19,7 @@ from .admission import (
     NORMAL,
     POLICIES,
     PRIORITIES,
+    SIMPLE,
     Marks,
     admits,
     level,
@@ -275,6 +276,7 @@ class Arbiter:
                 request.wants = pieces
                 request.elsewhere = {}
             else:
+                self.add(program)
                 request.elsewhere[program] = pieces
             request.moved = True
         if priority is not None and priority != request.priority:
@@ -321,6 +323,30 @@ class Arbiter:
         self._merge = merge
         self._settle()
 
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """Those that are known."""
+        return tuple(self._rooms)
+
+    def admits(self, policy: str, request: Request) -> bool:
+        """Rule 4 alone: would ``policy`` let a waiting request in, as things stand?"""
+        rooms = []
+        for program in self._programs(request):
+            here = [r for r in self._in(program) if r.installed]
+            used = [
+                self._added(program, [r for r in here if _before(p, r, request)], request)
+                for p in (EXACT, SIMPLE)
+            ]
+            common = [r for r in here if r.scope is None and _before(EXACT, r, request)]
+            theirs = self._added(program, common, request)
+            rooms.append((self._rooms[program].capacity, used[0], used[1], theirs))
+        return admits(policy, request.priority, rooms, self._marks)
+
+    def tables(self) -> dict[str, int]:
+        """How much is kept, for whom it concerns that nothing is left behind."""
+        sizes = {"requests": len(self._requests), "programs": len(self._rooms)}
+        return {name: size for name, size in sizes.items() if size}
+
     def would(
         self,
         regions: Iterable[Region],
@@ -360,10 +386,10 @@ class Arbiter:
         """
         if request.installed or request.released:
             return ()
-        mine = self._level(request)
         found: dict[Request, None] = {}
         for program in self._programs(request):
-            above = [r for r in self._in(program) if r.installed and self._level(r) >= mine]
+            above = [r for r in self._in(program) if r.installed]
+            above = [r for r in above if _before(self._policy, r, request)]
             if self._slots(program, [*above, request]) > self._rooms[program].capacity:
                 found.update(dict.fromkeys(r for r in above if r.pieces(program)))
         waiting = [r for r in self._requests.values() if not r.installed]
@@ -532,11 +558,11 @@ class Arbiter:
         return used if used > self._slots(program, beside) else 0
 
     def _single_slots(self, program: Program) -> list[int]:
-        """The priorities of the slots that single-program requests hold, highest first."""
+        """The priorities of the slots that single-program requests hold, unmerged."""
         slots: dict[Piece, int] = {}
         for request in self._requests.values():
             if request.installed and request.scope == program:
-                for piece in request.held(program):
+                for piece in request.pieces(program):
                     slots[piece] = max(slots.get(piece, 0), request.priority)
         return sorted(slots.values(), reverse=True)
 
@@ -621,6 +647,12 @@ class Arbiter:
         was, request.installed, request.released = request.installed, False, True
         if was and request.on_uninstalled is not None:
             self._queue.append((request.on_uninstalled, (request,)))
+
+
+def _before(policy: str, one: Request, other: Request) -> bool:
+    """Is an installed request judged before a waiting one?"""
+    mine = level(policy, other.priority, other.scope is not None)
+    return one.fixed or level(policy, one.priority, one.scope is not None) >= mine
 
 
 def _pieces(regions: Iterable[Region]) -> Pieces:
