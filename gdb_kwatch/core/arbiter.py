@@ -1,34 +1,43 @@
-"""The shared arbiter: who holds the four slots of each program, by what rules.
+"""The shared arbiter: who holds the four slots of each program.
 
 What is here is pure: it knows programs, pieces and priorities, and tells its callers; it sets no
-debug register.  The rules are those that the first kwatch design for Linux (2007) worked out.
+debug register.  The rules, which are those that the first kwatch design for Linux (2007) worked
+out, are in judgement.py.  Here is what others ask for and what they are told:
+
+6. Each change is told once, after everything stands as the rules say: those uninstalled first,
+   then those that stand in other slots, then those installed, each in order of arrival.  A callback
+   that raises is reported, and the others are told all the same.  What a callback asks of the
+   arbiter is done at once, and told behind what was to be told already.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
-from typing import Any, Callable, NamedTuple, Optional
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable
 
 from .admission import (
     BACKGROUND,
     BREAK_NATIVE,
     EXACT,
+    HIGHEST,
     NATIVE,
     NORMAL,
     POLICIES,
     PRIORITIES,
     SIMPLE,
-    Marks,
     admits,
     level,
     priority_name,
     priority_of,
 )
 from .debugreg import SLOTS, WRITE, Piece
-from .merging import arrange, least
+from .judgement import Judgement
+from .merging import least
 from .records import Region
+from .requests import Answer, Callback, Pieces, Program, Refused, Request, Triggered
+from .rooms import Room, Sets, slots_with
 
 __all__ = [
     "BACKGROUND",
@@ -46,123 +55,6 @@ __all__ = [
     "priority_of",
 ]
 
-Program = Hashable
-Pieces = frozenset[Piece]
-Callback = Optional[Callable[["Request"], None]]
-Triggered = Optional[Callable[["Request", Any], None]]
-
-NOTHING: Pieces = frozenset()
-
-
-class Refused(Exception):
-    """A request that can never be installed: it needs more slots than there are.
-
-    ``reason`` is for the user; ``holders`` are the requests that hold slots there now.
-    """
-
-    def __init__(self, reason: str, holders: tuple[Request, ...] = ()) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.holders = holders
-
-
-class Answer(NamedTuple):
-    """What would become of a request."""
-
-    installed: bool
-    displaced: tuple[Request, ...]
-    behind: tuple[Request, ...]
-
-
-class Request:
-    """One who wants slots.  Only the arbiter changes it."""
-
-    __slots__ = (
-        "owner",
-        "name",
-        "priority",
-        "scope",
-        "installed",
-        "released",
-        "mergeable",
-        "fixed",
-        "on_installed",
-        "on_uninstalled",
-        "on_triggered",
-        "on_moved",
-        "arrival",
-        "tenured",
-        "moved",
-        "told",
-        "told_held",
-        "wants",
-        "elsewhere",
-        "arbiter",
-    )
-
-    def __init__(
-        self,
-        arbiter: Arbiter,
-        wants: Pieces,
-        scope: Program | None,
-        priority: int,
-        mergeable: bool,
-        fixed: bool,
-    ) -> None:
-        self.owner: Any = None
-        self.name = ""
-        self.priority = priority
-        self.scope = scope
-        self.installed = False
-        self.released = False
-        self.mergeable = mergeable
-        self.fixed = fixed
-        self.on_installed: Callback = None
-        self.on_uninstalled: Callback = None
-        self.on_triggered: Triggered = None
-        self.on_moved: Callback = None
-        self.arrival = 0
-        self.tenured = False  # holds slots that it got in its turn
-        self.moved = False  # wants other regions than at the last judgement
-        self.told = False  # the last callback queued was `installed`
-        self.told_held: dict[Program, Pieces] = {}
-        self.wants = wants
-        self.elsewhere: dict[Program, Pieces] = {}  # all programs: where the regions differ
-        self.arbiter = arbiter
-
-    def pieces(self, program: Program) -> Pieces:
-        """What it wants in ``program``: aligned pieces."""
-        if self.scope is None:
-            return self.elsewhere.get(program, self.wants)
-        return self.wants if program == self.scope else NOTHING
-
-    def held(self, program: Program) -> Pieces:
-        """The slots that it stands in there: merged ones where merged; none while it waits."""
-        return self.arbiter._held(self, program)
-
-    def merged(self, program: Program) -> bool:
-        """Does it stand in a slot there that is wider than what it asked for?"""
-        return not self.held(program) <= self.pieces(program)
-
-    def __repr__(self) -> str:
-        state = "released" if self.released else "installed" if self.installed else "waiting"
-        return f"<request {self.name or self.arrival} {priority_name(self.priority)} {state}>"
-
-
-class Room:
-    """One program: what is known of it, and who holds its slots."""
-
-    def __init__(self) -> None:
-        self.live = False
-        self.foreign = 0
-        self.pinned: set[Piece] = set()
-        self.soft: set[Piece] = set()
-        self.stands: dict[Piece, Piece] = {}
-
-    @property
-    def capacity(self) -> int:
-        return SLOTS - self.foreign
-
 
 class Arbiter:
     """Gives the slots of programs to requests.
@@ -176,13 +68,11 @@ class Arbiter:
         merge: bool = True,
         fault: Callable[[BaseException], None] | None = None,
     ) -> None:
-        self._policy = _checked(policy)
-        self._merge = merge
+        self._judgement = Judgement(_checked(policy), merge)
+        self._rooms = self._judgement.rooms
         self._fault = fault or _print_fault
-        self._rooms: dict[Program, Room] = {}
         self._requests: dict[int, Request] = {}  # by arrival
         self._arrivals = 0
-        self._marks = Marks()
         self._queue: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._telling = False
 
@@ -192,16 +82,24 @@ class Arbiter:
         """``program`` is known from now on.  It has no process yet."""
         if program is None:
             raise ValueError("None stands for all programs")
-        self._rooms.setdefault(program, Room())
+        if program not in self._rooms:
+            self._rooms[program] = Room(program)
 
     def live(self, program: Program, alive: bool) -> None:
-        """``program`` has a process from now on, or has none any more (nor foreign users)."""
+        """``program`` has a process from now on, or has none any more (nor foreign users).
+
+        Everything is judged anew, as with all that concerns more than one request.
+        """
         self.add(program)
         room = self._rooms[program]
+        if room.live == alive:
+            if not alive:
+                self.foreign(program, 0)
+            return
         room.live = alive
         if not alive:
             room.foreign = 0
-        self._settle()
+        self._judge_all()
 
     def drop(self, program: Program) -> None:
         """``program`` is gone for good: its own requests are released."""
@@ -213,13 +111,17 @@ class Arbiter:
             elif request.scope == program:
                 self._forget(request)
         del self._rooms[program]
-        self._settle()
+        self._judge_all()
 
     def foreign(self, program: Program, slots: int) -> None:
         """So many slots of ``program``'s threads are held by others."""
         self.add(program)
-        self._rooms[program].foreign = max(0, min(slots, SLOTS))
-        self._settle()
+        room = self._rooms[program]
+        slots = max(0, min(slots, SLOTS))
+        if room.foreign != slots:
+            room.foreign = slots
+            self._judgement.capacity_changed(room)
+            self._settle()
 
     # -- requests
 
@@ -242,8 +144,8 @@ class Arbiter:
 
         The answer is the request's ``installed``; where it is false, it waits.  Raises `Refused`
         where it needs more than four slots by itself.  The callbacks ``installed``, ``uninstalled``
-        (also on release) and ``moved`` (it stands in other slots than before, as one does that is
-        merged) take the request, ``triggered`` the request and the hit.
+        (also on release) and ``moved`` (it is merged from now on, or no more) take the request,
+        ``triggered`` the request and the hit.
         """
         request = self._made(regions, scope, priority, mergeable, fixed)
         request.owner, request.name = owner, name
@@ -252,6 +154,7 @@ class Arbiter:
         if scope is not None:
             self.add(scope)
         self._arrive(request)
+        self._judgement.enter(request)
         self._settle()
         return request
 
@@ -269,31 +172,40 @@ class Arbiter:
         """
         if request.released:
             return
+        if priority is None or priority == request.priority:
+            priority = request.priority
+        pieces = None
         if regions is not None:
             pieces = _pieces(regions)
             self._check(pieces, request.mergeable, request.fixed, request.scope)
+        new = _in_range(priority) != request.priority
+        if not new and pieces is None:
+            return
+        self._judgement.leave(request)
+        if pieces is not None:
             if program is None or request.scope is not None:
-                request.wants = pieces
-                request.elsewhere = {}
+                request.wants, request.elsewhere = pieces, {}
             else:
                 self.add(program)
                 request.elsewhere[program] = pieces
-            request.moved = True
-        if priority is not None and priority != request.priority:
-            request.priority = _in_range(priority)
+            self._judgement.move(request)
+        if new:
+            request.priority = priority
             del self._requests[request.arrival]
             self._arrive(request)
+        self._judgement.enter(request)
         self._settle()
 
     def release(self, request: Request) -> None:
         """It wants nothing any more.  Once released, it stays so."""
         if request.released:
             return
+        self._judgement.leave(request)
         self._forget(request)
         self._settle()
 
     def trigger(self, request: Request, hit: Any) -> None:
-        """Tell the owner of ``request`` of a hit, after what is told already."""
+        """Tell the owner of ``request`` of a hit, after what is to be told already."""
         if request.on_triggered is not None and not request.released:
             self._queue.append((request.on_triggered, (request, hit)))
         self._tell()
@@ -306,46 +218,27 @@ class Arbiter:
         return iter(list(self._requests.values()))
 
     @property
-    def policy(self) -> str:
-        return self._policy
-
-    @policy.setter
-    def policy(self, policy: str) -> None:
-        self._policy = _checked(policy)
-        self._settle()
-
-    @property
-    def merge(self) -> bool:
-        return self._merge
-
-    @merge.setter
-    def merge(self, merge: bool) -> None:
-        self._merge = merge
-        self._settle()
-
-    @property
     def programs(self) -> tuple[Program, ...]:
         """Those that are known."""
         return tuple(self._rooms)
 
-    def admits(self, policy: str, request: Request) -> bool:
-        """Rule 4 alone: would ``policy`` let a waiting request in, as things stand?"""
-        rooms = []
-        for program in self._programs(request):
-            here = [r for r in self._in(program) if r.installed]
-            used = [
-                self._added(program, [r for r in here if _before(p, r, request)], request)
-                for p in (EXACT, SIMPLE)
-            ]
-            common = [r for r in here if r.scope is None and _before(EXACT, r, request)]
-            theirs = self._added(program, common, request)
-            rooms.append((self._rooms[program].capacity, used[0], used[1], theirs))
-        return admits(policy, request.priority, rooms, self._marks)
+    @property
+    def policy(self) -> str:
+        return self._judgement.policy
 
-    def tables(self) -> dict[str, int]:
-        """How much is kept, for whom it concerns that nothing is left behind."""
-        sizes = {"requests": len(self._requests), "programs": len(self._rooms)}
-        return {name: size for name, size in sizes.items() if size}
+    @policy.setter
+    def policy(self, policy: str) -> None:
+        self._judgement.policy = _checked(policy)
+        self._judge_all()
+
+    @property
+    def merge(self) -> bool:
+        return self._judgement.merge
+
+    @merge.setter
+    def merge(self, merge: bool) -> None:
+        self._judgement.merge = merge
+        self._judge_all()
 
     def would(
         self,
@@ -356,251 +249,118 @@ class Arbiter:
         mergeable: bool = False,
     ) -> Answer:
         """What would become of such a request; nothing is changed.  Raises `Refused`."""
+        judgement = self._judgement
         request = self._made(regions, scope, priority, mergeable, False)
         new = scope is not None and scope not in self._rooms
-        if new:
-            self._rooms[scope] = Room()
-        before = [(r, r.installed, r.tenured) for r in self._requests.values()]
-        arrivals, marks = self._arrivals, list(self._marks.marks)
-        self._arrive(request)
-        self._judge()
+        if scope is not None:
+            self.add(scope)
+        marks = list(judgement.marks.marks)
+        self._arrivals += 1  # never used again: the lines may still know it
+        request.arrival = self._arrivals
+        judgement.enter(request)
+        judgement.judge()
+        lost = [r for r, (was, _) in judgement.touched.items() if was and not r.installed]
         answer = Answer(
             request.installed,
-            tuple(r for r, was, _ in before if was and not r.installed),
+            tuple(sorted(lost, key=_strength)),
             self.behind(request),
         )
-        self._requests.pop(request.arrival)
-        self._arrivals, self._marks.marks = arrivals, marks
+        judgement.leave(request)
+        request.installed, request.released = False, True
+        judgement.undo()
+        judgement.marks.marks = marks
         if new:
             del self._rooms[scope]
-        for r, installed, tenured in before:
-            r.installed, r.tenured = installed, tenured
-        self._judge()
         return answer
 
     def behind(self, request: Request) -> tuple[Request, ...]:
         """Whom a waiting request waits for, highest priority first.
 
         The holders, of its priority or higher, of the slots that it lacks; and the equal that came
-        before it and waits too.
+        before it and waits too.  Where only the policy stands in its way, those whose slots count
+        against it; nobody, where only foreign users do.
         """
         if request.installed or request.released:
             return ()
-        found: dict[Request, None] = {}
-        for program in self._programs(request):
-            above = [r for r in self._in(program) if r.installed]
-            above = [r for r in above if _before(self._policy, r, request)]
-            if self._slots(program, [*above, request]) > self._rooms[program].capacity:
-                found.update(dict.fromkeys(r for r in above if r.pieces(program)))
-        waiting = [r for r in self._requests.values() if not r.installed]
-        blocker = next((r for r in waiting if self._may_not_be_passed(r, request)), None)
+        judgement = self._judgement
+        rooms = judgement.rooms_of(request)
+        found: set[Request] = set()
+        for room in rooms:
+            if not judgement.fits_in(request, room):
+                found.update(r for r in room.holders() if r.level >= request.level)
+        blocker = judgement.blocker(request)
         if blocker is not None:
-            found[blocker] = None
-        if not found and request.scope is None:  # the policy alone: the users of the ranks
-            found.update(
-                (r, None)
-                for r in self._requests.values()
-                if r.installed and r.scope is not None and self._rooms[r.scope].live
-            )
-        return tuple(sorted(found, key=self._strength))
+            found.add(blocker)
+        if not found and request.scope is None:
+            found.update(r for room in rooms for r in room.holders() if r.scope is not None)
+        return tuple(sorted(found, key=_strength))
 
     def holders(self, program: Program) -> dict[Piece, tuple[Request, ...]]:
         """The slots in use there and who holds them, highest priority first."""
-        found: dict[Piece, list[Request]] = {}
-        for request in sorted(self._in(program), key=self._strength):
-            for piece in sorted(request.held(program)):
-                found.setdefault(piece, []).append(request)
-        return {piece: tuple(requests) for piece, requests in found.items()}
+        room = self._rooms.get(program)
+        if room is None:
+            return {}
+        found: dict[Piece, set[Request]] = {}
+        for piece, use in room.uses.items():
+            found.setdefault(room.stands.get(piece, piece), set()).update(use.holders)
+        slots = {slot: tuple(sorted(some, key=_strength)) for slot, some in found.items()}
+        return dict(sorted(slots.items(), key=lambda item: _strength(item[1][0])))
 
     def free(self, program: Program) -> int:
         """How many slots of ``program`` nobody holds."""
         room = self._rooms.get(program)
-        if room is None:
-            return SLOTS
-        used = len(room.pinned) + len({room.stands.get(p, p) for p in room.soft} - room.pinned)
-        return max(0, room.capacity - used)
+        return SLOTS if room is None else max(0, room.capacity - room.in_use())
 
-    # -- judgement
-
-    def _judge(self) -> None:
-        """Rules 1 to 5: everything, in order."""
-        self._marks.reset_above(self._ranks_in_use())
-        while True:
-            self._judge_once()
-            if not self._marks.reset_above(self._ranks_in_use()):
-                break
-        for program, room in self._rooms.items():
-            members = [r for r in self._in(program) if r.installed]
-            room.pinned, room.soft = self._wanted(program, members)
-            room.stands = arrange(room.pinned, room.soft, room.capacity)
-        for program, room in self._rooms.items():
-            if room.live:
-                self._marks.raise_to(self._single_slots(program))
-        for request in self._requests.values():
-            request.moved = False
-
-    def _judge_once(self) -> None:
-        seated: list[Request] = []
-        for request in self._requests.values():
-            if request.fixed:
-                self._seat(request, seated, True)
-        rest = [r for r in self._requests.values() if not r.fixed]
-        for mine in sorted({self._level(r) for r in rest}, reverse=True):
-            equals = [r for r in rest if self._level(r) == mine]
-            later = [r for r in equals if not r.tenured]
-            tenured = [r for r in equals if r.tenured]
-            for request in sorted(tenured, key=lambda r: (r.moved, r.arrival)):
-                if self._fits(request, seated):
-                    self._seat(request, seated, True)
-                else:
-                    request.tenured = False
-                    later.append(request)
-            waiting: list[Request] = []
-            for request in sorted(later, key=lambda r: r.arrival):
-                guest = self._is_guest(request, seated)
-                blocked = any(self._may_not_be_passed(r, request) for r in waiting)
-                if (
-                    (guest or not blocked)
-                    and self._fits(request, seated)
-                    and ((guest and request.installed) or self._admitted(request, seated))
-                ):
-                    self._seat(request, seated, not guest)
-                else:
-                    request.installed = request.tenured = False
-                    waiting.append(request)
-
-    def _seat(self, request: Request, seated: list[Request], tenured: bool) -> None:
-        seated.append(request)
-        request.installed, request.tenured = True, tenured
-
-    def _level(self, request: Request) -> int:
-        return level(self._policy, request.priority, request.scope is not None)
-
-    def _strength(self, request: Request) -> tuple[bool, int, bool, int]:
-        return (not request.fixed, -request.priority, not request.tenured, request.arrival)
-
-    def _in(self, program: Program) -> list[Request]:
-        """The requests that count in ``program``."""
-        room = self._rooms.get(program)
-        return [
-            r
-            for r in self._requests.values()
-            if r.scope == program or (r.scope is None and room is not None and room.live)
-        ]
-
-    def _programs(self, request: Request) -> list[Program]:
-        """The programs that a request must fit in."""
-        if request.scope is not None:
-            return [request.scope]
-        return [program for program, room in self._rooms.items() if room.live]
-
-    def _may_not_be_passed(self, earlier: Request, later: Request) -> bool:
-        """Rule 3: equals, with a program in common?"""
-        return (
-            not earlier.fixed
-            and earlier.arrival < later.arrival
-            and self._level(earlier) == self._level(later)
-            and bool(set(self._programs(earlier)) & set(self._programs(later)))
-        )
-
-    def _wanted(
-        self, program: Program, requests: Iterable[Request]
-    ) -> tuple[set[Piece], set[Piece]]:
-        pinned: set[Piece] = set()
-        soft: set[Piece] = set()
-        for request in requests:
-            for piece in request.pieces(program):
-                (soft if self._is_soft(request, piece) else pinned).add(piece)
-        return pinned, soft - pinned
-
-    def _is_soft(self, request: Request, piece: Piece) -> bool:
-        return self._merge and request.mergeable and piece.rw == WRITE
-
-    def _slots(self, program: Program, requests: Iterable[Request]) -> int:
-        return least(*self._wanted(program, requests))
-
-    def _counting(self, program: Program, seated: Iterable[Request]) -> list[Request]:
-        live = self._rooms[program].live
-        return [r for r in seated if r.scope == program or (r.scope is None and live)]
-
-    def _fits(self, request: Request, seated: list[Request]) -> bool:
-        """Does it fit beside these, in each of its programs?  It does where it adds no slot."""
-        for program in self._programs(request):
-            beside = self._counting(program, seated)
-            most = max(self._rooms[program].capacity, self._slots(program, beside))
-            if self._slots(program, [*beside, request]) > most:
-                return False
-        return True
-
-    def _is_guest(self, request: Request, seated: list[Request]) -> bool:
-        for program in self._programs(request):
-            pinned, soft = self._wanted(program, self._counting(program, seated))
-            for piece in request.pieces(program):
-                if piece not in pinned and (piece not in soft or not self._is_soft(request, piece)):
-                    return False
-        return True
-
-    def _admitted(self, request: Request, seated: list[Request]) -> bool:
-        if request.scope is not None or self._policy == EXACT:
-            return True
-        common = [r for r in seated if r.scope is None]
+    def admits(self, policy: str, request: Request) -> bool:
+        """Rule 4 alone: would ``policy`` let a waiting request in, as things stand?"""
+        judgement = self._judgement
         rooms = []
-        for program in self._programs(request):
-            beside = self._counting(program, seated)
-            used = self._added(program, beside, request)
-            theirs = self._added(program, common, request)
-            rooms.append((self._rooms[program].capacity, used, used, theirs))
-        return admits(self._policy, request.priority, rooms, self._marks)
+        for room in judgement.rooms_of(request):
+            used = []
+            for each in (EXACT, SIMPLE):
+                before = _before(each, room, request, judgement)
+                slots = slots_with(before, judgement.softness(request, room))
+                used.append(slots if slots > least(*before) else 0)
+            rooms.append((room.capacity, used[0], used[1], judgement.theirs(request, room)))
+        return admits(policy, request.priority, rooms, judgement.marks)
 
-    def _added(self, program: Program, beside: list[Request], request: Request) -> int:
-        """The slots in use with ``request`` beside the others; 0 where it adds none."""
-        used = self._slots(program, [*beside, request])
-        return used if used > self._slots(program, beside) else 0
-
-    def _single_slots(self, program: Program) -> list[int]:
-        """The priorities of the slots that single-program requests hold, unmerged."""
-        slots: dict[Piece, int] = {}
-        for request in self._requests.values():
-            if request.installed and request.scope == program:
-                for piece in request.pieces(program):
-                    slots[piece] = max(slots.get(piece, 0), request.priority)
-        return sorted(slots.values(), reverse=True)
-
-    def _ranks_in_use(self) -> int:
-        return max(
-            (len(self._single_slots(p)) for p, room in self._rooms.items() if room.live), default=0
-        )
-
-    def _held(self, request: Request, program: Program) -> Pieces:
-        room = self._rooms.get(program)
-        if not request.installed or room is None or not (request.scope is not None or room.live):
-            return NOTHING
-        pieces = request.pieces(program)
-        if not room.stands or not self._merge or not request.mergeable:
-            return pieces
-        return frozenset(room.stands.get(p, p) if self._is_soft(request, p) else p for p in pieces)
+    def tables(self) -> dict[str, int]:
+        """How much is kept, by name, where anything is."""
+        sizes = {"requests": len(self._requests), "programs": len(self._rooms)}
+        sizes.update(self._judgement.sizes())
+        return {name: size for name, size in sizes.items() if size}
 
     # -- what is told
 
+    def _judge_all(self) -> None:
+        self._judgement.again(self._requests.values())
+        self._settle()
+
     def _settle(self) -> None:
-        self._judge()
-        gone, moved, come = [], [], []
-        for request in self._requests.values():
-            held = {p: request.held(p) for p in self._rooms}
-            if request.told and not request.installed:
-                gone.append(request)
-            elif request.installed and not request.told:
-                come.append(request)
-            elif request.installed and held != request.told_held:
-                moved.append(request)
-            request.told, request.told_held = request.installed, held
-        self._queue.extend((r.on_uninstalled, (r,)) for r in gone if r.on_uninstalled)
-        self._queue.extend((r.on_moved, (r,)) for r in moved if r.on_moved)
-        self._queue.extend((r.on_installed, (r,)) for r in come if r.on_installed)
+        """Judge what has changed, and tell."""
+        judgement = self._judgement
+        judgement.judge()
+        gone: list[Request] = []
+        come: list[Request] = []
+        for request in judgement.touched:
+            if request.told != request.installed:
+                (come if request.installed else gone).append(request)
+        moved: set[Request] = set()
+        for room in judgement.rearranged:
+            moved.update(r for r in room.arrange() if r.told and r.installed)
+        judgement.touched.clear()
+        judgement.rearranged.clear()
+        for request in (*gone, *come):
+            request.told = request.installed
+        self._enqueue((r.on_uninstalled, r) for r in sorted(gone, key=_arrival))
+        self._enqueue((r.on_moved, r) for r in sorted(moved, key=_arrival))
+        self._enqueue((r.on_installed, r) for r in sorted(come, key=_arrival))
         self._tell()
 
+    def _enqueue(self, calls: Iterable[tuple[Callback, Request]]) -> None:
+        self._queue.extend((callback, (r,)) for callback, r in calls if callback is not None)
+
     def _tell(self) -> None:
-        """Run the callbacks in turn; what they ask for is done at once, and told after these."""
         if self._telling:
             return
         self._telling = True
@@ -626,15 +386,17 @@ class Arbiter:
     ) -> Request:
         pieces = _pieces(regions)
         self._check(pieces, mergeable, fixed, scope)
-        return Request(self, pieces, scope, _in_range(priority), mergeable, fixed)
+        return Request(self._rooms, pieces, scope, _in_range(priority), mergeable, fixed)
 
     def _check(self, pieces: Pieces, mergeable: bool, fixed: bool, scope: Program | None) -> None:
-        soft = {p for p in pieces if self._merge and mergeable and p.rw == WRITE}
+        if fixed or len(pieces) <= SLOTS:
+            return
+        soft = {piece for piece in pieces if self.merge and mergeable and piece.rw == WRITE}
         needed = least(pieces - soft, soft)
-        if needed <= SLOTS or fixed:
+        if needed <= SLOTS:
             return
         programs = [scope] if scope is not None else list(self._rooms)
-        holders = {r: None for p in programs for rs in self.holders(p).values() for r in rs}
+        holders = {r: None for p in programs for some in self.holders(p).values() for r in some}
         raise Refused(f"it needs {needed} debug registers, and there are {SLOTS}", tuple(holders))
 
     def _arrive(self, request: Request) -> None:
@@ -644,15 +406,28 @@ class Arbiter:
 
     def _forget(self, request: Request) -> None:
         del self._requests[request.arrival]
-        was, request.installed, request.released = request.installed, False, True
-        if was and request.on_uninstalled is not None:
-            self._queue.append((request.on_uninstalled, (request,)))
+        self._judgement.touch(request)
+        request.installed, request.released = False, True
 
 
-def _before(policy: str, one: Request, other: Request) -> bool:
-    """Is an installed request judged before a waiting one?"""
-    mine = level(policy, other.priority, other.scope is not None)
-    return one.fixed or level(policy, one.priority, one.scope is not None) >= mine
+def _before(policy: str, room: Room, request: Request, judgement: Judgement) -> Sets:
+    """What those hold there that are judged before a waiting request under ``policy``."""
+    mine = level(policy, request.priority, request.scope is not None)
+    pinned: set[Piece] = set()
+    soft: set[Piece] = set()
+    for piece, use in room.uses.items():
+        for holder in use.holders:
+            if holder.fixed or level(policy, holder.priority, holder.scope is not None) >= mine:
+                (soft if judgement.is_soft(holder, piece) else pinned).add(piece)
+    return pinned, soft - pinned
+
+
+def _strength(request: Request) -> tuple[bool, int, bool, int]:
+    return (not request.fixed, -request.priority, not request.tenured, request.arrival)
+
+
+def _arrival(request: Request) -> int:
+    return request.arrival
 
 
 def _pieces(regions: Iterable[Region]) -> Pieces:
@@ -660,8 +435,8 @@ def _pieces(regions: Iterable[Region]) -> Pieces:
 
 
 def _in_range(priority: int) -> int:
-    if not 0 <= priority <= 255:
-        raise ValueError(f"a priority is 0 to 255, not {priority}")
+    if not 0 <= priority <= HIGHEST:
+        raise ValueError(f"a priority is 0 to {HIGHEST}, not {priority}")
     return priority
 
 

@@ -30,7 +30,7 @@ from gdb_kwatch.core.arbiter import Arbiter, Refused
 from gdb_kwatch.core.debugreg import READ_WRITE, WRITE, Piece
 from gdb_kwatch.core.records import Region
 
-EXAMPLES = int(os.environ.get("N", 0)) or 10_000 if os.environ.get("KWATCH_NIGHTLY") else 1_000
+EXAMPLES = 10_000 if os.environ.get("KWATCH_NIGHTLY") else 1_000
 STEPS = 25
 
 PROGRAMS = ("A", "B", "C")
@@ -155,7 +155,7 @@ class Model:
             ranks = sum(bool(seen) for seen in self.seen)
         else:
             ranks = sum(max(seen, default=-1) >= one.priority for seen in self.seen)
-        common = [o for o in before if o.scope is None]
+        common = [o for o in before if o.scope is None and o.tenured]
         for p in self.there(one):
             used = self.slots(p, [*common, one])
             if used > self.slots(p, common) and used + ranks > self.capacity(p):
