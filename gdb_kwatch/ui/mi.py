@@ -50,6 +50,7 @@ class _Commands:
             watch = set_watch(self.session, parse(" ".join(words)))
         except UsageError as error:
             raise gdb.GdbError(f"-kwatch: {error}") from None
+        self.session.at_change(watch)
         return {_NAMES[watch.access]: {"number": str(watch.number), "exp": watch.expression}}
 
     def list(self, words: list[str]) -> dict[str, Any]:

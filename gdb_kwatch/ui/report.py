@@ -60,7 +60,7 @@ class Report:
         self.write(f"warning: {text}\n", gdb.STDERR)
 
     def note(self, text: str) -> None:
-        gdb.write(f"{text}\n")
+        self.write(f"{text}\n")
 
     def stopped(self, stop: Stop) -> None:
         """The block of a stop, where there is something to add to gdb's own report."""

@@ -103,7 +103,7 @@ def test_logging(session, tmp_path):
         assert BLOCK in out
         logged = log.read_text()
         assert out.split("Continuing.\n")[1] in logged
-        assert "kwatch  installed" in logged
+        assert re.search(r"^2 +kwatch .* installed .* s\.a$", logged, re.M)
         # Redirected, the terminal stays quiet.
         gdb.cmd("set logging redirect on")
         gdb.cmd("set logging overwrite on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -131,7 +132,7 @@ def test_a_warning_is_an_output_event(at_main):
     dap = at_main("simultaneous")
     for name in ("s.a", "s.b", "s.c", "s.d", "other"):
         dap.repl(f"watch {name}")
-    assert "needs 1 of 4 hardware slots, 0 free" in dap.output()
+    assert "waits for a slot: it needs 1 of 4, 0 free" in dap.output()
     dap.repl("delete")
 
 
@@ -157,7 +158,7 @@ def test_ordinary_stops_are_as_before(at_main, dap, program):
 def test_kwatch_through_evaluate(at_main):
     dap = at_main("simultaneous")
     assert dap.repl("kwatch s.a") == "Hardware watchpoint 2: s.a\n"
-    assert "kwatch  installed" in dap.repl("kwatch list")
+    assert re.search(r"^2 +kwatch .* installed .* s\.a$", dap.repl("kwatch list"), re.M)
     message = dap.refused("evaluate", expression="kwatch nobody", context="repl")
     assert message == 'No symbol "nobody" in current context.'
     dap.cont()
@@ -285,6 +286,19 @@ def test_four_others_fit_where_four_were(at_main):
     assert all(point["verified"] for point in points)
 
 
+def test_a_fifth_waits_for_a_slot(at_main):
+    dap = at_main("simultaneous")
+    points = put(dap, *((f"s.{name}", "write") for name in "abcd"), ("other", "write"))
+    assert [point["verified"] for point in points] == [True] * 4 + [False]
+    assert points[4]["reason"] == "pending" and "waits for a slot" in points[4]["message"]
+    points = put(dap, ("s.b", "write"), ("other", "write"))
+    assert points[1]["verified"]
+    dap.repl("delete")
+    assert {"id": points[1]["id"], "verified": False} in [
+        body["breakpoint"] for body in dap.events("breakpoint") if body["reason"] == "removed"
+    ]
+
+
 def test_a_condition_and_a_hit_condition(at_main):
     dap = at_main("editor_variables")
     put(dap, ("after", "write", {"condition": "after < 0"}))
@@ -410,7 +424,7 @@ def test_off_is_gdbs_own_server_and_on_again(at_main):
     assert dap.event("capabilities")["capabilities"]["supportsDataBreakpoints"] is True
     assert dap.cont()["hitBreakpointIds"] == [2, 3]
     assert [point["id"] for point in put(dap, ("s.c", "write"))] == [3]
-    assert {body["breakpoint"]["id"] for body in dap.events("breakpoint")} == {1, 2, 3}
+    assert {body["breakpoint"]["id"] for body in dap.events("breakpoint")} <= {1, 2, 3}
 
 
 def test_the_block_comes_also_where_the_user_has_a_new_hook(at_main, tmp_path):

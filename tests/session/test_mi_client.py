@@ -251,9 +251,18 @@ def test_kwatch_refuses_as_the_command_does(client):
     gdb.to_main()
     assert gdb.refused("-kwatch") == "-kwatch: Argument required (expression to compute)."
     assert gdb.refused("-kwatch nobody") == 'No symbol "nobody" in current context.'
+    assert "kwatch watches 1 to 32 bytes" in gdb.refused("-kwatch -size 33 &s")
+
+
+def test_one_that_has_to_wait_says_so(client):
+    gdb = with_commands(client("simultaneous"))
+    gdb.to_main()
     for name in "abcd":
         gdb.ask(f"-kwatch s.{name}")
-    assert gdb.refused("-kwatch other").startswith("No hardware slot free for kwatch other")
+    assert gdb.ask("-kwatch other") == {"wpt": {"number": "6", "exp": "other"}}
+    assert "waits for a slot: it needs 1 of 4, 0 free" in gdb.console()
+    states = {row["number"]: row["state"] for row in gdb.ask("-kwatch-list")["watchpoints"]}
+    assert states["6"] == "waiting"
 
 
 def test_list_slots_and_hits(client):

@@ -84,7 +84,7 @@ def test_resized(tui):
     gdb.resize(50, 120)
     gdb.until(lambda: bool(gdb.box()))
     gdb.cmd("kwatch list", lambda: bool(gdb.box()))
-    assert "Num  Kind    State" in gdb.text
+    assert "Num  Kind " in gdb.text
 
 
 def test_left_and_entered_again(tui):
@@ -109,4 +109,4 @@ def test_a_long_table_scrolls_in_its_window(tui):
     cont(gdb)
     for command in ("kwatch slots", "kwatch hits", "kwatch doctor", "kwatch list"):
         gdb.cmd(command, lambda: bool(gdb.box()))
-    assert any(line.startswith("3    kwatch  installed") for line in gdb.below())
+    assert any(re.match(r"3 +kwatch .* installed ", line) for line in gdb.below())

@@ -7,6 +7,7 @@ stay; these stand before them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import gdb
 from gdb.dap import breakpoint as gdbs
@@ -14,18 +15,21 @@ from gdb.dap import breakpoint as gdbs
 from gdb_kwatch.inferior.faults import guarded
 from gdb_kwatch.inferior.sentinels import Sentinel
 
-from .sending import send
+
+class Owner(Protocol):
+    """Tells the editor itself of a breakpoint, which it may know by another id."""
+
+    id: int
+
+    def tell(self, reason: str = "changed") -> None: ...
 
 
 class Breakpoints:
-    """What the editor is told of breakpoints.
-
-    ``ids`` holds those that the editor knows by another id than gdb's number: data breakpoints
-    that were asked for before they could be set.
-    """
+    """What the editor is told of breakpoints.  ``owners``: of those that are not gdb's to tell,
+    by gdb's number."""
 
     def __init__(self) -> None:
-        self.ids: dict[int, int] = {}
+        self.owners: dict[int, Owner] = {}
 
     def stand_before(self) -> None:
         """Take the place of the server's handlers, and call them."""
@@ -38,7 +42,8 @@ class Breakpoints:
             registry.connect(ours)
 
     def id_of(self, number: int) -> int:
-        return self.ids.get(number, number)
+        owner = self.owners.get(number)
+        return number if owner is None else owner.id
 
     @guarded()
     def created(self, bp: gdb.Breakpoint) -> None:
@@ -51,15 +56,13 @@ class Breakpoints:
     @guarded()
     def deleted(self, bp: gdb.Breakpoint) -> None:
         self._pass_on(bp, "removed", gdbs._bp_deleted)
-        self.ids.pop(bp.number, None)
+        self.owners.pop(bp.number, None)
 
     def _pass_on(self, bp: gdb.Breakpoint, reason: str, handler: Callable[..., None]) -> None:
         if isinstance(bp, Sentinel):
             return
-        if bp.number in self.ids:
-            if gdbs._suppress_bp:
-                return  # a request will answer with it
-            body = {"id": self.ids[bp.number], "verified": reason != "removed"}
-            send("breakpoint", {"reason": reason, "breakpoint": body})
-        else:
+        owner = self.owners.get(bp.number)
+        if owner is None:
             handler(bp)
+        elif not gdbs._suppress_bp:  # else a request answers with it
+            owner.tell(reason)

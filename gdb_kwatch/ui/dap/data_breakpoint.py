@@ -86,14 +86,14 @@ class DataBreakpoints:
                 old.delete()
             for point in self.points:
                 point.set()
-        return [point.json() for point in self.points]
+        return [point.answer() for point in self.points]
 
     @guarded()
     def try_again(self, event: Any) -> None:
-        """New symbols or a stop: what could not be set before, perhaps now it can."""
+        """New symbols or a stop: what could not be set before, perhaps now it can; and what had
+        to wait for a slot may have it."""
         for point in self.points:
             if point.waiting:
                 with gdbs.suppress_new_breakpoint_event():
                     point.set()
-                if not point.waiting:
-                    send("breakpoint", {"reason": "changed", "breakpoint": point.json()})
+            point.tell()

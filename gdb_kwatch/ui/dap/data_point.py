@@ -16,6 +16,7 @@ from gdb_kwatch.inferior.watch import PENDING, Watch
 from .breakpoint import Breakpoints
 from .data_place import Place, Places
 from .log_message import LogPoint
+from .sending import send
 
 _ACCESSES = {"read": "read", "write": "write", "readWrite": "access"}
 
@@ -40,6 +41,7 @@ class Point:
         self.id = 0
         self.message = ""
         self.waiting = True
+        self._told: dict[str, Any] = {}
         self._watch: Watch | None = None
         self._ignored: str | None = None  # the hitCondition that was last counted down from
 
@@ -78,19 +80,21 @@ class Point:
         watch = self.watch
         if not self.id:
             self.id = watch.number if watch is not None else next(_next_id)
-        if watch is not None and watch.number != self.id:
-            self.breakpoints.ids[watch.number] = self.id
+        if watch is not None:
+            self.breakpoints.owners[watch.number] = self
 
     def _make(self, place: Place) -> Watch:
         access = _ACCESSES[self.request.get("accessType") or "write"]
         size = None if place.size is None else str(place.size)
         message = self.request.get("logMessage")
         with in_frame(place.frame):
-            return set_watch(
+            watch = set_watch(
                 self.session,
                 Request(place.expression, access, size=size),
                 make=None if message is None else LogPoint.maker(message),
             )
+        self.session.at_change(watch)
+        return watch
 
     def _restrict(self) -> None:
         """Condition, and how many hits are passed over."""
@@ -113,13 +117,27 @@ class Point:
         if watch is not None:
             watch.bp.delete()
 
-    def json(self) -> dict[str, Any]:
-        """The protocol's Breakpoint."""
+    def answer(self) -> dict[str, Any]:
+        """The protocol's Breakpoint, for an answer or an event."""
+        self._told = self._json()
+        return self._told
+
+    def tell(self, reason: str = "changed") -> None:
+        """An event, where there is something new."""
+        if reason == "removed":
+            send("breakpoint", {"reason": reason, "breakpoint": {"id": self.id, "verified": False}})
+        elif self._json() != self._told:
+            send("breakpoint", {"reason": "changed", "breakpoint": self.answer()})
+
+    def _json(self) -> dict[str, Any]:
         watch = self.watch
         if watch is None:
             reason = "pending" if self.waiting else "failed"
             message = self.message or "It is gone: deleted, or its function has returned."
             return {"id": self.id, "verified": False, "reason": reason, "message": message}
+        if watch.waits:
+            message = self.session.registry.slots.why_waiting(watch).split("\n")[0]
+            return {"id": self.id, "verified": False, "reason": "pending", "message": message}
         if watch.armed or (watch.state == PENDING and not gdb.selected_inferior().pid):
             return {"id": self.id, "verified": True}
         message = watch.reason or watch.state
