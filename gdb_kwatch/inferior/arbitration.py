@@ -126,6 +126,10 @@ class Arbitration:
                 )
         for space, alive in spaces.items():
             self._live(space, alive)
+        for space in [s for s in self._lives if not s.is_valid()]:
+            del self._lives[space]  # its inferior was removed
+            self._foreign.pop(space, None)
+            self.arbiter.drop(space)
 
     def _live(self, space: gdb.Progspace, alive: bool) -> None:
         if self._lives.get(space) != alive:

@@ -17,7 +17,7 @@ from .watch import Options, Watch
 
 def sees_kernel(session: Session, request: Request) -> bool:
     """Whether a kwatch is to see the kernel's accesses: -k, or ``set kwatch kernel``."""
-    return request.kernel or session.kernel.mode != OFF
+    return request.kernel or (session.kernel.mode != OFF and not request.everywhere)
 
 
 def set_kernel_watch(
@@ -31,6 +31,8 @@ def set_kernel_watch(
     """Set it.  None where that cannot be, and ``set kwatch kernel auto`` lets the debug registers
     do alone.  Raises gdb.GdbError."""
     hits: KernelHits = session.kernel
+    if request.kernel and request.everywhere:
+        raise gdb.GdbError("-k and -g cannot be had together: perf watches threads, one by one.")
     pieces = marked_for_perf(lvalue.regions)
     reason, remedy = _no_room(session, pieces, options.priority), ""
     if not reason:

@@ -368,7 +368,7 @@ class Registry:
             return
         there = {watch.head for watch in self.here()}
         for watch in list(self.watches.values()):
-            if watch.everywhere and watch not in there:
+            if watch.everywhere and watch.in_registers and watch not in there:
                 leg = Leg(watch)
                 self.legs.append(leg)
                 self.resolve(leg)
@@ -376,7 +376,7 @@ class Registry:
     def shrink(self, space: gdb.Progspace | None) -> None:
         """The process of a program has ended: session-wide kwatches watch there no more."""
         gone = [leg for leg in self.legs if leg.progspace == space]
-        self.legs = [leg for leg in self.legs if leg not in gone]
+        self.legs = [leg for leg in self.legs if leg not in gone and leg.progspace.is_valid()]
         for leg in gone:
             leg.watch_regions(())
             self.slots.claim(leg)

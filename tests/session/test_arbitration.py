@@ -382,3 +382,27 @@ def test_one_who_comes_between_two_stops_does_not_end_the_session(session, last)
         gdb.cmd("kwatch list")
         assert set(states(gdb).values()) == {"installed"}
         assert gdb.run_out() == []
+
+
+def test_an_inferior_that_is_removed_leaves_nothing(session, program):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -g s.a")
+        number = int(gdb.value("$bpnum"))
+        gdb.cmd(f"add-inferior -exec {program('simultaneous')}")
+        gdb.cmd("inferior 2")
+        gdb.run_to("main")
+        gdb.cmd("kwatch other")
+        gdb.cmd("kill inferiors 2")
+        gdb.cmd("inferior 1")
+        gdb.cmd("remove-inferiors 2")
+        assert list(gdb.list()) == [number]
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [number]
+
+
+def test_kernel_sight_and_all_inferiors_cannot_be_had_together(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        assert "-k and -g cannot be had together" in gdb.cmd("kwatch -k -g s.a")
+        assert gdb.list() == {}
