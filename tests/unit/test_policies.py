@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -82,8 +80,6 @@ def table() -> str:
 
 def test_the_readme_has_the_table():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if table().split("|", 2)[1] not in readme:
-        pytest.skip("the README has no such table yet")
     assert table() in readme
 
 
