@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gdb
 
-from gdb_kwatch.core.debugreg import BY_PERF, KERNEL_ONLY, Piece
+from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.records import BY_COUNTER, KERNEL, USER, Hit, Region, Trap
 from gdb_kwatch.linux import perf_event, registers, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
@@ -26,6 +26,7 @@ from . import faults
 from .caller import Caller, caller, in_signal_handler_start, system_call_before, user_frame
 from .faults import guarded
 from .handlers import Handlers
+from .kernel_sight import Sight
 from .kernel_watch import FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
 from .lvalues import in_frame
 from .thread_events import Count, ThreadEvents
@@ -112,13 +113,16 @@ class KernelHits:
         self.registry.slots.followers.append(self._came_or_went)
         self.events = ThreadEvents()
         self.mode = OFF
+        self.sight = Sight(self.registry, self._sight_asked)
         self._hand: Hand | None = None
+        self._ended: list[Hand] = []
         self._function: Asked | None = None
         self._changing = False
         self._threads: dict[int, tuple[int, int]] = {}  # LWP: inferior and thread number
         self._new_threads = 0
         self._told: set[str] = set()
         self._handlers = Handlers(
+            breakpoint_created=self.at_created,
             breakpoint_modified=self.at_modified,
             breakpoint_deleted=self.at_deleted,
             new_thread=self.at_new_thread,
@@ -133,12 +137,41 @@ class KernelHits:
 
     def connect(self) -> None:
         self._settle()
+        self.serve()
 
     def disconnect(self) -> None:
         """Nothing is watched any more; the catchpoints stay, and never stop."""
         self.events.close()
         self._hand = None
+        self._ended.clear()
         self._handlers.disconnect()
+
+    def set_mode(self, mode: str) -> None:
+        """``set kwatch kernel``.  Raises gdb.GdbError where it is asked for and cannot be had."""
+        error = perf_event.why_not() if mode != OFF else None
+        if error is not None:
+            text = f"hits inside system calls cannot be seen here: {error.strerror}"
+            remedy = f" ({error.remedy})" if error.remedy else ""
+            if mode == ON:
+                raise gdb.GdbError(f"{text}{remedy}.")
+            self.tell_once(f"{text}{remedy}; the debug registers are used alone")
+        self.mode = mode
+        if mode == OFF:
+            self.sight.remove()
+        self._settle()
+        self.serve()
+
+    def serve(self) -> None:
+        """What may not be made in a breakpoint event: the catchpoint for gdb's own."""
+        if self.mode != OFF and self.session.connected and perf_event.why_not() is None:
+            self.sight.serve()
+            if self.sight.catchpoint is not None and not self.events.lwps():
+                try:
+                    self.choose_signal()
+                except gdb.GdbError as error:
+                    self.tell_once(str(error))
+                    return
+            self._settle()
 
     # Who there is.
 
@@ -265,6 +298,7 @@ class KernelHits:
         """Have each thread's events stand for what is watched now.  Raises the first PerfError;
         the other threads are armed all the same."""
         wanted: dict[int, set[Piece]] = {}
+        self._share_sight()
         for watch in self._all():
             if not (watch.armed and watch.enabled):
                 continue
@@ -289,6 +323,23 @@ class KernelHits:
                 first = first or error
         if first is not None:
             raise first
+
+    def _share_sight(self) -> None:
+        """Kernel sight takes the slots that are left, and says so."""
+        if self.mode == OFF:
+            return
+        new, without = self.sight.share_out()
+        for watch in new:
+            gdb.write(
+                f"{watch.mention}: the kernel's accesses are seen too, by "
+                f"{'a second slot' if len(watch.sight) == 1 else f'{len(watch.sight)} more slots'} "
+                "(perf)\n"
+            )
+        for watch in without:
+            self.tell_once(
+                f"watchpoint {watch.number} ({watch.expression}) does not see the kernel's "
+                "accesses: that takes a second slot for each of its own, and none is free"
+            )
 
     def _living(self) -> list[tuple[int, gdb.InferiorThread]]:
         return [
@@ -319,7 +370,7 @@ class KernelHits:
 
     def _settle(self) -> None:
         """Arm what is there; where nothing is, leave nothing."""
-        if self._all():
+        if self._all() or (self.mode != OFF and self.session.connected):
             self._handlers.connect()
             self.rearm()
             return
@@ -337,6 +388,8 @@ class KernelHits:
             return
         if isinstance(watch, KernelWatch):
             self._was_modified(watch)
+        elif self.mode != OFF:
+            self.rearm()  # switched on or off
 
     def _was_modified(self, watch: KernelWatch) -> None:
         """The user, or gdb at a hit, has changed the catchpoint."""
@@ -352,9 +405,23 @@ class KernelHits:
             self.rearm()
 
     @guarded()
+    def at_created(self, bp: gdb.Breakpoint) -> None:
+        """One more of gdb's own: sight gives up the slots that it needs."""
+        if bp.number in self.registry.watches:
+            self.rearm()
+
+    @guarded()
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         # The registry has let go of it already.
+        if bp is self.sight.catchpoint:
+            self._lost_catchpoint()
         self._settle()
+
+    def _lost_catchpoint(self) -> None:
+        self.sight.catchpoint = None
+        self.mode = OFF
+        self.sight.remove()
+        self.tell_once("kernel sight for gdb's own watchpoints is off: its catchpoint was deleted")
 
     @guarded()
     def at_new_thread(self, event: gdb.NewThreadEvent) -> None:
@@ -400,15 +467,22 @@ class KernelHits:
             except gdb.GdbError as error:
                 self.tell_once(str(error))
         self._settle()
+        self.serve()
 
     @guarded()
     def at_prompt(self) -> None:
         if not HAS_OBJECTS:
             self._look()
+        self.serve()
 
     def _look(self) -> None:
         """Notice what no event has told: a catchpoint that gdb disabled by itself (``enable
         once``), a local that is gone; on gdb 10 everything."""
+        catchpoint = self.sight.catchpoint
+        if isinstance(catchpoint, Listed):
+            catchpoint.look()
+            if not catchpoint.is_valid():
+                self._lost_catchpoint()
         for watch in self.watches():
             if isinstance(watch.bp, Listed):
                 watch.bp.look()
@@ -433,11 +507,7 @@ class KernelHits:
         thread = gdb.selected_thread()
         if thread is None or not self.session.connected:
             return False
-        lwp = thread.ptid[1]
-        hand = self._hand
-        if hand is None or hand.lwp != lwp or number in hand.asked:
-            hand = self._hand = self._take(thread, lwp)
-        hand.asked.add(number)
+        hand = self._in_hand(thread, number)
         if number not in hand.wanting:
             return False
         watch = self.registry.watches.get(number)
@@ -448,6 +518,25 @@ class KernelHits:
         if not watch.bp.ignore_count:
             hand.stops.add(number)
         return True
+
+    def _in_hand(self, thread: gdb.InferiorThread, number: int) -> Hand:
+        """What stopped the thread.  Each catchpoint asks once: a second time, it is another stop
+        (the first one was none)."""
+        lwp, hand = thread.ptid[1], self._hand
+        if hand is None or hand.lwp != lwp or number in hand.asked:
+            hand = self._hand = self._take(thread, lwp)
+        hand.asked.add(number)
+        return hand
+
+    def _sight_asked(self) -> bool:
+        """gdb tests the condition of the catchpoint that stands for its own watchpoints."""
+        thread = gdb.selected_thread()
+        if thread is None or not self.session.connected:
+            return False
+        hand = self._in_hand(thread, 0)
+        hand.stops |= {watch.number for watch in hand.askers}
+        self.sight.lend_commands(hand.askers)
+        return bool(hand.askers)
 
     def _holds(self, watch: KernelWatch) -> bool:
         """The user's condition, in the frame that made the system call.  An error stops, with
@@ -527,8 +616,11 @@ class KernelHits:
             if isinstance(watch, KernelWatch):
                 if _wants(watch, changed):
                     hand.wanting.add(watch.number)
-            elif thread is not None and self.engine.judge(watch, changed, thread):
-                hand.askers.append(watch)
+            else:
+                if thread is not None and self.engine.judge(watch, changed, thread):
+                    hand.askers.append(watch)
+                if changed:
+                    self.engine.mend(watch)
         if moved:
             for watch in self.watches():
                 if watch.lvalue is not None and not watch.lvalue.fixed:
@@ -545,8 +637,10 @@ class KernelHits:
             inferior, number = self._threads.pop(lwp, (gdb.selected_inferior().num, 0))
             trap = self._trap(counts, inferior, number, lwp)
             trap.origin, trap.call = KERNEL, THREAD_END
-            self._hits(Hand(lwp), trap, counts, gdb.selected_inferior())
+            hand = Hand(lwp, trap)
+            self._hits(hand, trap, counts, gdb.selected_inferior())
             self.engine.history.add(trap)
+            self._ended.append(hand)
 
     # A stop, after gdb has decided.
 
@@ -562,26 +656,36 @@ class KernelHits:
         if hand is None or hand.lwp != lwp or not hand.stops:
             hand = self._late(thread, lwp)
         trap = hand.trap
-        if trap is None or not hand.stops:
+        if trap is None:
             return None
-        trap.stopped = True
         for hit in trap.hits:
             hit.stop = hit.number in hand.stops
         if stop.trap is not None and trap.origin == USER and trap.pc == stop.trap.pc:
             stop.trap.hits = sorted([*stop.trap.hits, *trap.hits], key=lambda hit: hit.number)
             self.engine.history.remove(trap)
             return None
-        return hand
+        trap.stopped = bool(hand.stops)
+        return hand if hand.stops else None
 
     def _late(self, thread: gdb.InferiorThread, lwp: int) -> Hand:
         """Hits whose signal is still to come, at a stop for another reason (a single step)."""
         hand = self._take(thread, lwp)
+        hand.stops |= {watch.number for watch in hand.askers}
         for watch in hand.touched:
             if not isinstance(watch, KernelWatch):
                 continue
             if watch.number in hand.wanting and not watch.bp.ignore_count and self._holds(watch):
                 hand.stops.add(watch.number)
         return hand
+
+    def take_ended(self) -> list[Hand]:
+        """What is still to be told of threads that have ended."""
+        found, self._ended = self._ended, []
+        return [
+            hand
+            for hand in found
+            if hand.trap is not None and any(hit.changed for hit in hand.trap.hits)
+        ]
 
     def complete(self, hand: Hand, by_value: Iterable[Hit]) -> None:
         """What the same system call has changed of watchpoints that are ptrace's alone."""
@@ -631,11 +735,3 @@ def _global_number(text: str) -> int:
         if str(thread.num) == number:
             return int(getattr(thread, "global_num", thread.num))
     raise gdb.GdbError(f"Unknown thread {text}.")
-
-
-def marked_for_perf(regions: Iterable[Region], kernel_only: bool = False) -> frozenset[Piece]:
-    """The pieces of regions, as perf holds them."""
-    mark = BY_PERF | (KERNEL_ONLY if kernel_only else 0)
-    return frozenset(
-        Piece(p.address, p.length, p.rw | mark) for region in regions for p in region.pieces()
-    )

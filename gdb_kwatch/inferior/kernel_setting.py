@@ -8,7 +8,8 @@ from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.linux.perf_event import PerfError
 
-from .kernel_hits import AUTO, OFF, KernelHits, marked_for_perf
+from .kernel_hits import AUTO, OFF, KernelHits
+from .kernel_sight import marked_for_perf
 from .kernel_watch import KernelWatch
 from .lvalues import Lvalue
 from .session import Session

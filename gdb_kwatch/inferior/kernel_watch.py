@@ -23,7 +23,7 @@ SIGNALS = "SIGURG SIGWINCH"
 # gdb.BP_CATCHPOINT, and objects for catchpoints, are new in gdb 12.
 HAS_OBJECTS = hasattr(gdb, "BP_CATCHPOINT")
 
-_ROW = r"^{number}\s+catchpoint\s+(\w+)\s+([yn])(.*(?:\n\t.*)*)"
+_ROW = r"^{number}\s+catchpoint\s+(\w+)\s+([yn])(.*(?:\n(?:\t|        ).*)*)"
 
 
 class Listed:
@@ -31,7 +31,7 @@ class Listed:
     Has what a gdb.Breakpoint has, as far as kwatch looks."""
 
     type = -1
-    thread = task = commands = expression = location = None
+    thread = task = expression = location = None
     silent = False
 
     def __init__(self, number: int) -> None:
@@ -42,6 +42,7 @@ class Listed:
         self._condition: str | None = None
         self.ignore_count = 0
         self.hit_count = 0
+        self.commands: str | None = None
         self.look()
 
     def look(self) -> None:
@@ -61,6 +62,7 @@ class Listed:
         self._condition = found.group(1) if found else None
         hit = re.search(r"already hit (\d+) time", rest)
         self.hit_count = int(hit.group(1)) if hit else 0
+        self.commands = "\n".join(re.findall(r"^ {8}(.*)$", rest, re.M)) or None
         ignored = re.search(r"ignore next (\d+) hits", rest)
         self.ignore_count = int(ignored.group(1)) if ignored else 0
 

@@ -88,8 +88,7 @@ def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None)
                 slots,
                 *watch.regions[-1][:2],
                 watch.access,
-                execute
-                or (where is not None and not watch.carried and gdb_looks_at(watch, where)),
+                execute or (where is not None and not watch.carried and gdb_looks_at(watch, where)),
                 None if execute else watch.lvalue,
             )
         )

@@ -199,6 +199,7 @@ class Session:
         """After a command that has set a watchpoint; see `Registry.serve`."""
         if self.connected:
             self.registry.serve()
+            self.kernel.serve()
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:
@@ -440,6 +441,8 @@ class Session:
         untrapped = self.engine.untrapped(stop.trap)
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
+        for ended in self.kernel.take_ended():
+            self.reporter.by_counter(ended)
         self.reporter.stopped(stop)
         if hand is not None:
             self.reporter.by_counter(hand)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gdb_kwatch.core.debugreg import BY_PERF, KERNEL_ONLY, Piece
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, Event, NoDescriptors, Request
+from gdb_kwatch.linux.signals import HARMLESS
 
 # Descriptors below are left to gdb, which may give one to select(2).
 _LOWEST = 1024
@@ -49,7 +50,7 @@ class ThreadEvents:
 
     def __init__(self) -> None:
         self._events: dict[int, dict[Piece, Event]] = {}
-        self.signal = 0
+        self.signal: int = HARMLESS[0]
 
     def want(self, lwp: int, pieces: Iterable[Piece]) -> None:
         """Have exactly these on a thread.  Raises PerfError; what could be had is there then."""

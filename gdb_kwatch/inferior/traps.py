@@ -38,6 +38,7 @@ from gdb_kwatch.core.records import (
 from gdb_kwatch.linux import ptrace
 
 from . import by_value, faults, gdbfacts
+from .caller import user_frame
 from .lvalues import in_frame
 from .sentinels import Sentinel, tick
 from .watch import Watch, overlap
@@ -290,11 +291,20 @@ class Engine:
         """Make gdb read the value anew, which it holds from before a hit it missed.
 
         Enabling what is enabled re-reads (`enable_breakpoint_disp`).  Never for a blamed one:
-        its own change would be lost before gdb looks.
+        its own change would be lost before gdb looks.  gdb parses the expression anew, in the
+        selected frame: in libc's read() `buf` is a parameter of its own.
         """
         if watch.bp.enabled and watch.access != "execute" and not watch.carried:
-            with self.registry.own_change():
+            alive = watch.frame is not None and watch.frame.is_valid()
+            frame = watch.frame if alive else user_frame()
+            with self.registry.own_change(), in_frame(frame):
                 watch.bp.enabled = True
+
+    def mend(self, watch: Watch) -> None:
+        """`_mend`, for a change that was no trap.  Not the watchpoint at which the program stands:
+        it keeps its locations, and gdb would miss them ("location number not found", gdb 13)."""
+        if watch.number not in self._stood:
+            self._mend(watch)
 
     def _follow(self, quiet: Quiet) -> None:
         """A pointer on the way to a watched place changed: watch where it points now, as gdb

@@ -211,8 +211,8 @@ class Watch:
 
     @property
     def claims(self) -> tuple[Region, ...]:
-        """What it asks the arbiter for: the slots of ptrace, and those of perf."""
-        return tuple(Region(*piece) for piece in sorted(self.needs | self.sight))
+        """What it asks the arbiter for.  Not its kernel sight, which takes what is left."""
+        return tuple(Region(*piece) for piece in sorted(self.needs))
 
     def kept(self, regions: tuple[Region, ...]) -> tuple[Region, ...]:
         """Without those that gdb did not take a location for."""

@@ -388,9 +388,18 @@ class Registry:
         return plan
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
-        """What the slots of the current inferior are used for."""
-        found = [w for w in self.here() if w is not without and not w.waits]
-        return {p for w in found for p in (*w.pieces, *w.sight)}
+        """What the slots of the current inferior are used for.  Kernel sight is not among it: it
+        takes what is left, and gives it up at once."""
+        return {p for w in self.here() if w is not without and not w.waits for p in w.pieces}
+
+    def pieces_of(self, space: gdb.Progspace) -> set[Piece]:
+        """The same, of any program space."""
+        return {
+            p
+            for w in self.watches.values()
+            if w.progspace == space and not w.waits
+            for p in w.pieces
+        }
 
     def pool(self) -> Pool | None:
         return self.pools.get(gdb.current_progspace())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gdb
 
 from gdb_kwatch.core.arbiter import POLICIES
+from gdb_kwatch.inferior.kernel_hits import AUTO, OFF, ON
 from gdb_kwatch.inferior.session import Session
 
 
@@ -22,7 +23,7 @@ class ShowPrefix(gdb.Command):
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        for name in ("adopt", "history", "merge", "policy"):
+        for name in ("adopt", "history", "kernel", "merge", "policy"):
             gdb.write(f"{name}:  ")
             gdb.execute(f"show kwatch {name}")
 
@@ -117,6 +118,35 @@ class Policy(gdb.Parameter):
         return f"The admission policy for kwatches in all inferiors is {value}."
 
 
+class Kernel(gdb.Parameter):
+    """Whether watchpoints also see what the kernel does to their memory, in system calls.
+
+    off:  only those set by "kwatch -k" do.
+    on:   each kwatch does, as with -k, and gdb's own watchpoints do, each by a second
+          slot.  Where that cannot be had, you are told why.
+    auto: the same where rights and slots allow, and the debug registers alone elsewhere."""
+
+    set_doc = "Set whether watchpoints see the kernel's accesses too."
+    show_doc = "Show whether watchpoints see the kernel's accesses too."
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("kwatch kernel", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ENUM, [OFF, ON, AUTO])
+        self.value = session.kernel.mode
+        self.session = session
+
+    def get_set_string(self) -> str:
+        try:
+            self.session.kernel.set_mode(str(self.value))
+        except gdb.GdbError:
+            self.value = self.session.kernel.mode
+            raise
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        value = self.value = self.session.kernel.mode
+        return f"Seeing the kernel's accesses is {value}."
+
+
 def define(session: Session) -> None:
     """Register the parameters."""
     SetPrefix()
@@ -125,3 +155,4 @@ def define(session: Session) -> None:
     HistoryLimit(session)
     Merge(session)
     Policy(session)
+    Kernel(session)
