@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import gdb
 
-from gdb_kwatch.core.expression import tokens_of
+from gdb_kwatch.core.expression import has_side_effects, tokens_of
 from gdb_kwatch.linux import ptrace
 
 VERSION = tuple(int(n) for n in re.findall(r"\d+", gdb.VERSION)[:2])
@@ -198,6 +198,39 @@ def integer_type(size: int) -> gdb.Type:
     except gdb.error:
         with language("c"):  # which lookup_type does not notice before the next call from gdb
             return gdb.parse_and_eval(f"({_C_INTEGERS[size]}) 0").type
+
+
+_BEFORE_PARENTHESIS = re.compile(r"([A-Za-z_][\w.%]*)\s*\(")
+
+
+def changes_program(expression: str) -> bool:
+    """Whether evaluating it may change the program.  ``rooms(2)`` does not where rooms is an
+    array: Fortran and Ada write subscripts so."""
+    text = expression
+    while has_side_effects(text):
+        for found in _BEFORE_PARENTHESIS.finditer(text):
+            try:
+                kind = gdb.parse_and_eval(found.group(1)).type.strip_typedefs()
+            except (gdb.error, RecursionError):
+                continue
+            if kind.code == gdb.TYPE_CODE_PTR:
+                kind = kind.target().strip_typedefs()
+            if kind.code in (gdb.TYPE_CODE_ARRAY, gdb.TYPE_CODE_STRING):
+                text = _in_brackets(text, found.end() - 1)
+                break
+        else:
+            return True
+    return False
+
+
+def _in_brackets(text: str, start: int) -> str:
+    """``text`` with [ ] for the parentheses that open at ``start``."""
+    depth = 0
+    for end in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        if not depth:
+            return f"{text[:start]}[{text[start + 1 : end]}]{text[end + 1 :]}"
+    return f"{text[:start]}[{text[start + 1 :]}"
 
 
 def needs_frame(expression: str) -> bool:

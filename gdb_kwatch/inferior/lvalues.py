@@ -175,7 +175,10 @@ def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:
         re.sub(r"\s", "", match.group(1))
     ]:
         return None  # the member is not what the whole expression is
-    base = gdb.parse_and_eval(match.group(1))
+    try:
+        base = gdb.parse_and_eval(match.group(1))
+    except gdb.error:
+        return None  # it names no object: the package of Go's main.Total
     if match.group(2) == "->":
         base = base.dereference()
     kind = base.type.strip_typedefs()

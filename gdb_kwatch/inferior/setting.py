@@ -13,7 +13,7 @@ import gdb
 
 from gdb_kwatch.core.arbiter import priority_of
 from gdb_kwatch.core.debugreg import SLOTS
-from gdb_kwatch.core.expression import chooses, has_side_effects
+from gdb_kwatch.core.expression import chooses
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
@@ -23,6 +23,7 @@ from .kernel_setting import sees_kernel, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
 from .watch import Listener, Options, Watch
+from .watches import MORE
 
 _COMMANDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
 _INTEGERS = {1: "unsigned char", 2: "unsigned short", 4: "unsigned int", 8: "unsigned long long"}
@@ -62,7 +63,7 @@ def set_watch(
         location = False
         lvalue = raw(*place, rw)
     else:
-        if has_side_effects(expression):
+        if gdbfacts.changes_program(expression):
             raise gdb.GdbError(
                 f"{expression} has side effects (a call or an assignment): kwatch would have to "
                 "evaluate it at each trap.  Watch the memory itself."
@@ -105,6 +106,12 @@ def set_watch(
         raise gdb.GdbError(
             f"gdb would make {request.expression} a software watchpoint and single-step the "
             f"program; it was not set.{'' if request.location else chr(10) + advice}"
+        )
+    if watch.reason == MORE:
+        watch.bp.delete()
+        raise gdb.GdbError(
+            f"{request.expression}: {MORE}; it was not set.\n"
+            f"'kwatch -location {request.expression}' watches the memory that it names now."
         )
     session.registry.serve()
     session.spread(watch)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 import gdb
 
 from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
-from gdb_kwatch.core.expression import chooses, has_side_effects
+from gdb_kwatch.core.expression import chooses
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
@@ -35,6 +35,8 @@ from .watch import (
     local_context,
     overlap,
 )
+
+MORE = "gdb reads more memory for it than kwatch can tell"
 
 
 class Registry:
@@ -235,7 +237,7 @@ class Registry:
             watch.state = SOFTWARE
             watch.watch_regions(())
             return
-        if has_side_effects(watch.watched):
+        if gdbfacts.changes_program(watch.watched):
             watch.state, watch.reason = INSTALLED, "the expression has side effects"
             watch.watch_regions(())
             return
@@ -269,7 +271,8 @@ class Registry:
             self._check_against_gdb(watch)
         else:
             watch.watch_regions(watch.kept(watch.lvalue.regions))
-        self._read(watch)
+        if watch.reason != MORE:
+            self._read(watch)
 
     def _without_process(self, watch: Watch) -> None:
         """Where it would be by the file alone: how many slots it needs is known already, and an
@@ -334,6 +337,12 @@ class Registry:
         assert lvalue is not None
         regions = lvalue.regions
         gdbs = gdbfacts.location_addresses(watch.bp) if watch.in_registers else []
+        if {region.address for region in regions} < set(gdbs):
+            # What lies behind a slice of Rust's, say.
+            watch.state, watch.reason = INSTALLED, MORE
+            watch.lvalue = None
+            watch.watch_regions(())
+            return
         if len(gdbs) == 1 and len(regions) == 1:
             regions = (Region(gdbs[0], regions[0].length, watch.rw),)
             if lvalue.fixed:

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gdb_kwatch.outside import debugger, processes, say
 
@@ -31,6 +32,18 @@ COMPILER = Need("a C compiler", "gcc")
 CXX_COMPILER = Need("a C++ compiler", "g++")
 HEADERS = Need("the C library's headers", "libc6-dev")
 VENV = Need("Python's venv and pip", "python3-venv")
+
+# What some tests are about, and are skipped without: other targets, other languages.
+GUESTS = {
+    "gdbserver": Need("gdbserver", "gdbserver"),
+    "valgrind": Need("valgrind", "valgrind"),
+    "gfortran": Need("a Fortran compiler", "gfortran"),
+    "gnatmake": Need("an Ada compiler", "gnat"),
+    "rustc": Need("a Rust compiler", "rustc"),
+    "go": Need("a Go compiler", "golang-go"),
+    "musl-gcc": Need("the musl C library", "musl-tools"),
+}
+MULTILIB = Need("32-bit libraries for the C compiler", "gcc-multilib")
 
 # The same things elsewhere, for the command that is shown.
 MANAGERS = {
@@ -77,15 +90,39 @@ def provide(needs: Iterable[Need]) -> None:
         )
 
 
+def invite(tried: Path) -> None:
+    """Install what GUESTS lacks, where that may be done: once, which the file ``tried`` keeps.
+    No harm where it cannot be had."""
+    wanted = [need.package for tool, need in GUESTS.items() if not shutil.which(tool)]
+    if not _compiles_32_bits():
+        wanted.append(MULTILIB.package)
+    before = tried.read_text().split() if tried.exists() else []
+    wanted = [name for name in wanted if name not in before]
+    if not wanted or not apt_allowed():
+        return
+    # gcc-multilib would have apt remove compilers for other machines.
+    if not apt_install(wanted, "--no-remove").fine:
+        for name in wanted:  # one of them is not in this Debian
+            apt_install([name], "--no-remove")
+    tried.parent.mkdir(parents=True, exist_ok=True)
+    tried.write_text("\n".join(before + wanted) + "\n")
+
+
+def _compiles_32_bits() -> bool:
+    compiler = c_compiler()
+    check = [compiler or "cc", "-m32", "-fsyntax-only", "-x", "c", "-"]
+    return processes.run(check, seconds=60, stdin="#include <stdio.h>\n").fine
+
+
 def apt_allowed() -> bool:
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 
 
-def apt_install(names: list[str]) -> processes.Ended:
+def apt_install(names: list[str], *options: str) -> processes.Ended:
     """apt-get update (once) and install; says so in a line each."""
     updated = _apt_update()
     say.step(f"installing {' '.join(names)} (apt-get)")
-    ended = _apt_get("install", "-y", "--no-install-recommends", *names)
+    ended = _apt_get("install", "-y", "--no-install-recommends", *options, *names)
     # Lists that cannot be fetched are no fault where the packages could be had without.
     return ended if ended.fine or updated.fine else updated
 

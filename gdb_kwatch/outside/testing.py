@@ -29,6 +29,7 @@ def test(arguments: Sequence[str]) -> int:
     with setup.alone():
         venv = not environment_stands(root)
         packages.provide(packages.missing(compiler=True, cxx=fixtures.need_cxx(), venv=venv))
+        packages.invite(Path(places.state_dir(), "guests"))
         python = environment(root)
         setup.debugger_ready(python)
         fixtures.build_all()

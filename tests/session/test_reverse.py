@@ -46,9 +46,8 @@ def test_a_kwatch_back_and_forth(session):
         gdb.run_to("main")
         gdb.cmd("kwatch pair.b")
         gdb.cont()
-        (forth, back, again) = asked(
-            gdb, ("record full", "continue", "reverse-continue", "continue")
-        )[1:]
+        way = ("continue", "continue", "reverse-continue", "reverse-continue", "continue")
+        _, forth, _, _, back, again = asked(gdb, ("record full", *way))
         assert "Old value = -1\nNew value = -2\n" in forth
         assert "Old value = -2\nNew value = -1\n" in back
         assert "Old value = -1\nNew value = -2\n" in again
