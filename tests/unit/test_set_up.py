@@ -334,3 +334,30 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+# --- guests: compilers and targets that only some tests are about ---
+
+
+def test_guests_are_asked_in_once(tools, user, tmp_path):
+    user(0)
+    log = tmp_path / "log"
+    tools("apt-get", f'echo "$@" >> {log}')
+    tools("gcc")
+    tools("valgrind")
+    packages.invite(tmp_path / "state" / "tried")
+    update, install = log.read_text().splitlines()
+    assert "--no-remove gdbserver gfortran gnat" in install
+    assert "valgrind" not in install and "gcc-multilib" not in install
+    packages.invite(tmp_path / "state" / "tried")
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_guests_that_cannot_be_had_do_no_harm(tools, user, tmp_path):
+    user(0)
+    tools("apt-get", "exit 100")
+    tools("gcc")
+    packages.invite(tmp_path / "tried")
+    user(1000)
+    packages.invite(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
