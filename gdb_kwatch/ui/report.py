@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import gdb
 
@@ -42,6 +45,18 @@ def mention(hit: Hit) -> str:
     return f"{MENTIONS[hit.access]} {hit.number}: {hit.expression}"
 
 
+def until_quit(report: Callable[..., None]) -> Callable[..., None]:
+    """Let ``q`` at the pager end a report, and no more than that: gdb 10 pages the report of a
+    stop (later ones do not), and would call it an error of hook-stop's."""
+
+    @functools.wraps(report)
+    def reported(*arguments: Any) -> None:
+        with suppress(KeyboardInterrupt):
+            report(*arguments)
+
+    return reported
+
+
 class Report:
     """Prints stops and warnings.  ``engine`` is set once the session is there; ``listeners`` hear
     of each trap that a stop is about, before anything is printed."""
@@ -62,6 +77,7 @@ class Report:
     def note(self, text: str) -> None:
         self.write(f"{text}\n")
 
+    @until_quit
     def stopped(self, stop: Stop) -> None:
         """The block of a stop, where there is something to add to gdb's own report."""
         trap = stop.trap
@@ -77,6 +93,7 @@ class Report:
         self.write(self._block(_thread_prefix() + head, trap.hits))
         self.write(self._place(trap.place))
 
+    @until_quit
     def untrapped(self, trap: Trap) -> None:
         fill_in(trap)
         self._tell(trap)
@@ -88,6 +105,7 @@ class Report:
             )
         )
 
+    @until_quit
     def by_counter(self, hand: Hand) -> None:
         """The block of a stop by what perf has counted: a system call, or an instruction."""
         trap = hand.trap

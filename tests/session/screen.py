@@ -79,6 +79,11 @@ class Screen:
         found = re.fullmatch(r"\(gdb (\d+)\)", shown[-1]) if shown else None
         return int(found[1]) if found else 0
 
+    def paged(self) -> bool:
+        """Whether gdb waits at its pager."""
+        shown = [line for line in self.lines if line]
+        return bool(shown) and shown[-1].startswith("--Type <RET>")
+
     def cmd(self, command: str, so: Callable[[], bool] = lambda: True) -> None:
         """A command, up to the next prompt and until ``so`` holds."""
         self.type(command)
