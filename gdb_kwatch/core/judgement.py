@@ -30,307 +30,25 @@ add to them: an installed request may be given W's priority (2.c; it brings slot
 before), and a process may start (4; it brings along the requests of all programs that have tenure
 elsewhere).
 
-How it is judged without judging everything: what holds a slot is counted by piece and level, those
-that wait stand in one line for each level and scope, and a judgement goes down the levels from the
-one where something has changed, through the programs concerned, looking at heads of lines only.
-Those that might become guests are found by one piece that they lack; those that lost their host, by
-the piece that they stand on.
+Not everything is judged again at each change: a judgement goes down the levels from the one where
+something has changed, through the programs concerned, and looks at the heads of lines only
+(tables.py).  Those that lost their host are found by the piece that they stand on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
-from .admission import EXACT, Marks, admits, level
-from .debugreg import SLOTS, WRITE, Piece
+from .admission import EXACT, admits
+from .debugreg import Piece
 from .merging import least
-from .requests import Line, Program, Request
-from .rooms import Room, Use, slots_with
-
-FIXED = 1000  # the level of fixed requests: above all
-
-Spot = tuple[Room, Piece]
+from .requests import Program, Request
+from .rooms import Room, slots_with
+from .tables import FIXED, Tables
 
 
-class Judgement:
-    """The tables, and what keeps them as the rules say."""
-
-    def __init__(self, policy: str, merge: bool) -> None:
-        self.policy = policy
-        self.merge = merge
-        self.marks = Marks()
-        self.rooms: dict[Program, Room] = {}
-        self.touched: dict[Request, tuple[bool, bool]] = {}  # installed, tenured: as they were
-        self.rearranged: dict[Room, None] = {}
-        self._clear()
-
-    def _clear(self) -> None:
-        self._live: list[Room] = [room for room in self.rooms.values() if room.live]
-        self._levels: dict[int, int] = {}  # how many requests are judged at each
-        self._ordered: list[int] | None = []
-        self._lines: dict[tuple[int, Program | None], Line] = {}
-        self._common: dict[int, dict[Request, None]] = {}  # of all programs, tenured, by level
-        self._held_back: dict[Request, None] = {}  # guests but for the policy
-        self._used = [0] * (SLOTS + 1)  # how many live programs use so many ranks
-        self._used[0] = len(self._live)
-        for room in self.rooms.values():
-            room.uses, room.tenured, room.watched, room.ranks = {}, {}, {}, []
-        self._nothing_to_do()
-        self._ranks_changed: dict[Room, None] = {}
-
-    def _nothing_to_do(self) -> None:
-        self._dirty: dict[Room, int] = {}  # held pieces changed, from that level down
-        self._open: dict[int, set[Program | None]] = {}  # lines to look at, by level
-        self._candidates: dict[int, list[Request]] = {}
-        self._lost: dict[Spot, None] = {}  # pieces that lost an owner
-        self._moved: list[Request] = []
-
-    # -- what the arbiter does to the tables
-
-    def level(self, request: Request) -> int:
-        if request.fixed:
-            return FIXED
-        return level(self.policy, request.priority, request.scope is not None)
-
-    def enter(self, request: Request) -> None:
-        """It is to be judged, with what it holds already.  Its rooms are known."""
-        self.touch(request)
-        request.level = self.level(request)
-        count = self._levels.get(request.level, 0)
-        self._levels[request.level] = count + 1
-        if not count:
-            self._ordered = None
-        if request.fixed or request.tenured:
-            self.seat(request, True)
-        else:
-            if request.installed:
-                self.seat(request, False)
-            self._candidates.setdefault(request.level, []).append(request)
-
-    def leave(self, request: Request) -> None:
-        """It holds nothing and waits for nothing; what it was stays written on it."""
-        self.touch(request)
-        self._levels[request.level] -= 1
-        if not self._levels[request.level]:
-            del self._levels[request.level]
-            self._ordered = None
-        if request.seated:
-            self.unseat(request)
-        elif self._waits(request):
-            self._unline(request)
-            self._open_behind(request)
-
-    def move(self, request: Request) -> None:
-        """Its regions have changed (2.b).  Called between `leave` and `enter`."""
-        request.moved = True
-        self._moved.append(request)
-
-    def again(self, requests: Iterable[Request]) -> None:
-        """Judge everything anew: programs or rules have changed."""
-        self._clear()
-        for request in requests:
-            request.seated, request.watching = False, None
-            self.enter(request)
-        for room in self.rooms.values():
-            self._dirty[room] = FIXED
-            self.rearranged[room] = self._ranks_changed[room] = None
-
-    def capacity_changed(self, room: Room) -> None:
-        self._dirty[room] = FIXED
-        self.rearranged[room] = None
-
-    def touch(self, request: Request) -> None:
-        if request not in self.touched:
-            self.touched[request] = (request.installed, request.tenured)
-
-    def undo(self) -> None:
-        """Everybody touched is what it was before."""
-        for request in self.touched:
-            if request.seated:
-                self.unseat(request)
-            elif self._waits(request):
-                self._unline(request)
-        for request, (installed, tenured) in self.touched.items():
-            request.installed = installed
-            if installed:
-                self.seat(request, tenured)
-            elif not request.released:
-                self._wait(request)
-        self._rerank()
-        self._ranks_changed.clear()
-        self._nothing_to_do()
-        self.rearranged.clear()
-        self.touched.clear()
-
-    def sizes(self) -> dict[str, int]:
-        """How many entries the tables have."""
-        return {
-            "levels": len(self._levels),
-            "lines": len(self._lines),
-            "common": len(self._common),
-            "held back": len(self._held_back),
-            "uses": sum(len(room.uses) for room in self.rooms.values()),
-            "watched": sum(len(room.watched) for room in self.rooms.values()),
-            "tenured": sum(len(room.tenured) for room in self.rooms.values()),
-            "to do": len(self._dirty) + len(self._open) + len(self._candidates) + len(self._lost),
-            "to tell": len(self.touched) + len(self.rearranged) + len(self._ranks_changed),
-        }
-
-    # -- places
-
-    def rooms_of(self, request: Request) -> list[Room]:
-        """The rooms that a request must fit in."""
-        return self._live if request.scope is None else [self.rooms[request.scope]]
-
-    def is_soft(self, request: Request, piece: Piece) -> bool:
-        return self.merge and request.mergeable and piece.rw == WRITE
-
-    def softness(self, request: Request, room: Room) -> list[tuple[Piece, bool]]:
-        return [(piece, self.is_soft(request, piece)) for piece in request.pieces(room.program)]
-
-    def seat(self, request: Request, tenured: bool) -> None:
-        """Into the tables, with tenure or as a guest."""
-        self.touch(request)
-        request.installed, request.tenured, request.seated = True, tenured, True
-        common, mine = request.scope is None, request.level
-        for room in self.rooms_of(request):
-            for piece, soft in self.softness(request, room):
-                use = room.uses.get(piece)
-                if use is None:
-                    use = room.uses[piece] = Use()
-                use.holders[request] = None
-                if not common:
-                    use.singles[request.priority] = use.singles.get(request.priority, 0) + 1
-                if tenured:
-                    use.own((mine, soft, common), 1)
-                    if room.watched:
-                        self._found(room, piece, mine)
-                else:
-                    line = use.guests.get((mine, soft))
-                    if line is None:
-                        line = use.guests[mine, soft] = Line()
-                    line.push(request)
-            self._changed(request, room)
-        if tenured and request.fixed is False:
-            self._tenured(request).setdefault(mine, {})[request] = None
-            if common:
-                self._reconsider_held_back(mine)
-
-    def unseat(self, request: Request) -> None:
-        """Out of the tables; whether it is installed is for the caller to say."""
-        self.touch(request)
-        request.seated = False
-        common, mine, tenured = request.scope is None, request.level, request.tenured
-        for room in self.rooms_of(request):
-            for piece, soft in self.softness(request, room):
-                use = room.uses[piece]
-                del use.holders[request]
-                if not common:
-                    use.singles[request.priority] -= 1
-                    if not use.singles[request.priority]:
-                        del use.singles[request.priority]
-                if tenured:
-                    use.own((mine, soft, common), -1)
-                    self._lost[room, piece] = None
-                else:
-                    line = use.guests[mine, soft]
-                    line.remove(request)
-                    if not line:
-                        del use.guests[mine, soft]
-                if not use.holders:
-                    del room.uses[piece]
-            self._changed(request, room)
-        if tenured and not request.fixed:
-            table = self._tenured(request)
-            del table[mine][request]
-            if not table[mine]:
-                del table[mine]
-
-    def _changed(self, request: Request, room: Room) -> None:
-        self.rearranged[room] = None
-        if request.scope is not None:
-            self._ranks_changed[room] = None
-        if request.tenured:
-            self._dirty[room] = max(self._dirty.get(room, 0), request.level)
-
-    def _tenured(self, request: Request) -> dict[int, dict[Request, None]]:
-        return self._common if request.scope is None else self.rooms[request.scope].tenured
-
-    # -- those that wait
-
-    def _waits(self, request: Request) -> bool:
-        line = self._lines.get((request.level, request.scope))
-        return line is not None and request in line
-
-    def _wait(self, request: Request) -> None:
-        self.touch(request)
-        request.installed = request.tenured = False
-        line = self._lines.get((request.level, request.scope))
-        if line is None:
-            line = self._lines[request.level, request.scope] = Line()
-        if request not in line:
-            line.push(request)
-        self._unwatch(request)
-        self._watch(request)
-
-    def _unline(self, request: Request) -> None:
-        line = self._lines[request.level, request.scope]
-        line.remove(request)
-        if not line:
-            del self._lines[request.level, request.scope]
-        self._unwatch(request)
-
-    def _open_behind(self, request: Request) -> None:
-        """Whom a waiting request kept back may have their turn."""
-        opened = self._open.setdefault(request.level, set())
-        opened.add(request.scope)
-        if request.scope is None:
-            opened.update(room.program for room in self._live)
-        elif self.rooms[request.scope].live:
-            opened.add(None)
-
-    def _watch(self, request: Request) -> None:
-        """Note one piece that a waiting request lacks: when it is held, it may be a guest."""
-        for room in self.rooms_of(request):
-            for piece, soft in self.softness(request, room):
-                use = room.uses.get(piece)
-                if use is None or not use.hosts(request.level, soft):
-                    request.watching = (room, piece)
-                    levels = room.watched.setdefault(piece, {})
-                    levels.setdefault(request.level, {})[request] = None
-                    return
-        self._held_back[request] = None
-
-    def _unwatch(self, request: Request) -> None:
-        if request.watching is None:
-            self._held_back.pop(request, None)
-            return
-        room, piece = request.watching
-        request.watching = None
-        levels = room.watched[piece]
-        del levels[request.level][request]
-        if not levels[request.level]:
-            del levels[request.level]
-        if not levels:
-            del room.watched[piece]
-
-    def _found(self, room: Room, piece: Piece, mine: int) -> None:
-        """``piece`` has an owner at level ``mine``: who lacked it?"""
-        for each, requests in list(room.watched.get(piece, {}).items()):
-            if each <= mine:
-                for request in list(requests):
-                    self._unwatch(request)
-                    self._watch(request)
-                    if request in self._held_back:
-                        self._candidates.setdefault(each, []).append(request)
-
-    def _reconsider_held_back(self, mine: int) -> None:
-        for request in self._held_back:
-            if request.level <= mine:
-                self._candidates.setdefault(request.level, []).append(request)
-
-    # -- judgement
+class Judgement(Tables):
+    """Keeps the tables as the rules say."""
 
     def judge(self) -> None:
         """Until everybody stands as the rules say."""
@@ -338,53 +56,45 @@ class Judgement:
         self._sweep()
         while self._lower():
             self._sweep()
-        for room in self._ranks_changed:
+        for room in self.ranks_changed:
             if room.live:
                 self.marks.raise_to(room.ranks)
-        self._ranks_changed.clear()
-        for request in self._moved:
+        self.ranks_changed.clear()
+        for request in self.moved:
             request.moved = False
-        self._nothing_to_do()
-
-    def _rerank(self) -> None:
-        for room in self._ranks_changed:
-            ranks = room.rank()
-            if room.live:
-                self._used[len(room.ranks)] -= 1
-                self._used[len(ranks)] += 1
-            room.ranks = ranks
+        self.nothing_to_do()
 
     def _lower(self) -> bool:
         """Reset the marks of ranks that nobody uses.  Is there something to judge for it?"""
-        self._rerank()
-        used = max((n for n, rooms in enumerate(self._used) if rooms), default=0)
+        self.rerank()
+        used = max((n for n, rooms in enumerate(self.used) if rooms), default=0)
         if not self.marks.reset_above(used) or self.policy == EXACT:
             return False
-        for each, scope in self._lines:
+        for each, scope in self.lines:
             if scope is None:
-                self._open.setdefault(each, set()).add(None)
-        self._reconsider_held_back(FIXED)
+                self.open.setdefault(each, set()).add(None)
+        self.reconsider_held_back(FIXED)
         return True
 
     def _sweep(self) -> None:
         """Down the levels, from the highest where something has changed."""
-        if self._ordered is None:
-            self._ordered = sorted(self._levels, reverse=True)
-        for mine in self._ordered:
-            dirty = [room for room, since in self._dirty.items() if since >= mine]
-            opened = self._open.pop(mine, set())
-            if dirty or opened or mine in self._candidates:
+        if self.ordered is None:
+            self.ordered = sorted(self.levels, reverse=True)
+        for mine in self.ordered:
+            dirty = [room for room, since in self.dirty.items() if since >= mine]
+            opened = self.open.pop(mine, set())
+            if dirty or opened or mine in self.candidates:
                 self._judge_tenured(mine, dirty)
                 self._judge_others(mine, opened)
-            elif not (self._dirty or self._open or self._candidates):
+            elif not (self.dirty or self.open or self.candidates):
                 break
-        self._dirty.clear()
-        self._open.clear()
-        self._lost.clear()
+        self.dirty.clear()
+        self.open.clear()
+        self.lost.clear()
 
     def _judge_tenured(self, mine: int, dirty: list[Room]) -> None:
         """Rule 2: where those with tenure do not all fit, in order, who does?"""
-        common = self._common.get(mine)
+        common = self.common.get(mine)
         again: dict[Request, None] = {}
         for room in dirty:
             own = room.tenured.get(mine)
@@ -401,21 +111,21 @@ class Judgement:
                 self.seat(request, True)
             else:  # 2.a
                 request.tenured = False
-                self._candidates.setdefault(mine, []).append(request)
+                self.candidates.setdefault(mine, []).append(request)
 
     def _judge_others(self, mine: int, opened: set[Program | None]) -> None:
         """Rules 2 and 3 for those without tenure, in order of arrival."""
-        for room, since in self._dirty.items():
+        for room, since in self.dirty.items():
             if since >= mine:
                 opened.add(room.program)
                 if room.live:
                     opened.add(None)
-        heap = [(r.arrival, r) for r in self._candidates.pop(mine, ())]
-        heap.extend((r.arrival, r) for r in self._held_back if r.level == mine)
+        heap = [(r.arrival, r) for r in self.candidates.pop(mine, ())]
+        heap.extend((r.arrival, r) for r in self.held_back if r.level == mine)
         heapify(heap)
         orphans = [
             (room, piece, soft)
-            for room, piece in self._lost
+            for room, piece in self.lost
             if piece in room.uses
             for soft in (False, True)
             if (mine, soft) in room.uses[piece].guests
@@ -426,23 +136,23 @@ class Judgement:
                 return
             while heap and heap[0][1] is request:
                 heappop(heap)
-            waited = self._waits(request)
+            waited = self.waits(request)
             guest = self._is_guest(request)
             if self._passes(request, guest):
                 if request.seated:
                     self.unseat(request)
                 if waited:
-                    self._unline(request)
+                    self.unline(request)
                 self.seat(request, not guest)
                 if waited:
-                    self._open_behind(request)
-                    opened |= self._open.pop(mine)
-                for found in self._candidates.pop(mine, ()):
+                    self.open_behind(request)
+                    opened |= self.open.pop(mine)
+                for found in self.candidates.pop(mine, ()):
                     heappush(heap, (found.arrival, found))
             else:
                 if request.seated:
                     self.unseat(request)
-                self._wait(request)
+                self.wait(request)
                 opened.discard(request.scope)
 
     def _next(
@@ -455,7 +165,7 @@ class Judgement:
         """The one that came first: a candidate, the head of a line, a guest without a host."""
         first = heap[0][1] if heap else None
         for scope in opened:
-            line = self._lines.get((mine, scope))
+            line = self.lines.get((mine, scope))
             if line is not None:
                 head = line.head()
                 if first is None or head.arrival < first.arrival:
@@ -478,12 +188,12 @@ class Judgement:
         """Rule 3: the first equal that waits, came before it, and has a program in common."""
         scopes: list[Program | None] = [request.scope]
         if request.scope is None:
-            scopes.extend(room.program for room in self._live)
+            scopes.extend(room.program for room in self.live)
         elif self.rooms[request.scope].live:
             scopes.append(None)
         first: Request | None = None
         for scope in scopes:
-            line = self._lines.get((request.level, scope))
+            line = self.lines.get((request.level, scope))
             if line is not None:
                 head = line.head()
                 if head.arrival < (first or request).arrival:
@@ -512,7 +222,7 @@ class Judgement:
         """Rule 4, of one that fits."""
         if request.scope is not None or self.policy == EXACT:
             return True
-        rooms = [(room.capacity, 0, 0, self.theirs(request, room)) for room in self._live]
+        rooms = [(room.capacity, 0, 0, self.theirs(request, room)) for room in self.live]
         return admits(self.policy, request.priority, rooms, self.marks)
 
     def theirs(self, request: Request, room: Room) -> int:
