@@ -201,11 +201,12 @@ class Judgement(Tables):
         return first
 
     def _is_guest(self, request: Request) -> bool:
+        mine = request.level
         for room in self.rooms_of(request):
             uses = room.uses
             for piece, soft in self.softness(request, room):
                 use = uses.get(piece)
-                if use is None or not use.hosts(request.level, soft):
+                if use is None or not use.hosts(mine, soft):
                     return False
         return True
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Program = Hashable
 Pieces = frozenset[Piece]
+Wish = tuple[Piece, bool]  # a piece, and whether it may be merged
 Callback = Optional[Callable[["Request"], None]]
 Triggered = Optional[Callable[["Request", Any], None]]
 
@@ -64,6 +65,7 @@ class Request:
         "told",
         "watching",
         "wants",
+        "wishes",
         "elsewhere",
         "rooms",
     )
@@ -97,6 +99,7 @@ class Request:
         self.told = False  # the last callback was `installed`
         self.watching: tuple[Room, Piece] | None = None  # a piece that it lacks to be a guest
         self.wants = wants
+        self.wishes: list[Wish] = []  # the same, with softness
         self.elsewhere: dict[Program, Pieces] = {}  # all programs: where the regions differ
         self.rooms = rooms
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from .debugreg import SLOTS, Piece
 from .merging import arrange, least
-from .requests import Line, Program, Request
+from .requests import Line, Program, Request, Wish
 
 NOBODY = -1
 
@@ -129,9 +129,9 @@ class Room:
         return [r for p in changed if p in self.uses for r in self.uses[p].holders]
 
 
-def slots_with(sets: Sets, pieces: Iterable[tuple[Piece, bool]]) -> int:
-    """The fewest slots for these pieces and more, told with their softness."""
-    pinned, soft = set(sets[0]), set(sets[1])
-    for piece, is_soft in pieces:
-        (soft if is_soft else pinned).add(piece)
-    return least(pinned, soft)
+def slots_with(sets: Sets, wishes: Iterable[Wish]) -> int:
+    """The fewest slots for these pieces and more."""
+    pinned, soft = sets
+    pinned = pinned.union([piece for piece, is_soft in wishes if not is_soft])
+    soft = soft.union([piece for piece, is_soft in wishes if is_soft])
+    return least(pinned, soft) if soft else len(pinned)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from .admission import Marks, level
 from .debugreg import SLOTS, WRITE, Piece
-from .requests import Line, Program, Request
+from .requests import Line, Pieces, Program, Request, Wish
 from .rooms import Room, Use
 
 FIXED = 1000  # the level of fixed requests: above all
@@ -63,6 +63,7 @@ class Tables:
         """It is to be judged, with what it holds already.  Its rooms are known."""
         self.touch(request)
         request.level = self.level(request)
+        request.wishes = self._wishes(request, request.wants)
         count = self.levels.get(request.level, 0)
         self.levels[request.level] = count + 1
         if not count:
@@ -152,8 +153,13 @@ class Tables:
     def is_soft(self, request: Request, piece: Piece) -> bool:
         return self.merge and request.mergeable and piece.rw == WRITE
 
-    def softness(self, request: Request, room: Room) -> list[tuple[Piece, bool]]:
-        return [(piece, self.is_soft(request, piece)) for piece in request.pieces(room.program)]
+    def softness(self, request: Request, room: Room) -> list[Wish]:
+        """What it wants there, each piece with whether it may be merged."""
+        pieces = request.elsewhere.get(room.program) if request.elsewhere else None
+        return request.wishes if pieces is None else self._wishes(request, pieces)
+
+    def _wishes(self, request: Request, pieces: Pieces) -> list[Wish]:
+        return [(piece, self.is_soft(request, piece)) for piece in pieces]
 
     def seat(self, request: Request, tenured: bool) -> None:
         """Into the tables, with tenure or as a guest."""

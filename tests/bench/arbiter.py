@@ -64,14 +64,14 @@ class Load:
         return self.arbiter.request(regions, **options)
 
     def one(self, operation: str) -> float:
-        """Seconds that one operation took; the number of requests is the same after it."""
+        """Seconds of CPU that one operation took; the number of requests is the same after it."""
         arbiter, wish = self.arbiter, self.wish()
         index = self.random.randrange(len(self.requests))
         request = self.requests[index]
         if operation == "uninstall":
             request = self.random.choice(self.holders())
             index = request.owner
-        began = time.perf_counter()
+        began = time.process_time()
         if operation == "request":
             new = self.ask(**wish)
         elif operation in ("release", "uninstall"):
@@ -82,7 +82,7 @@ class Load:
             arbiter.change(request, priority=wish["priority"])
         else:
             arbiter.would(**wish)
-        took = time.perf_counter() - began
+        took = time.process_time() - began
         if operation == "request":
             arbiter.release(request)
         elif request.released:
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(count: int, operations: int) -> dict[str, Any]:
-    """Microseconds an operation, with ``count`` requests there."""
+    """Microseconds of CPU an operation, with ``count`` requests there."""
     load = Load(count, seed=count)
     times: dict[str, list[float]] = {operation: [] for operation in OPERATIONS}
     for _ in range(operations):
@@ -129,7 +129,7 @@ def measure(count: int, operations: int) -> dict[str, Any]:
 
 def text(results: list[dict[str, Any]]) -> str:
     """A line a count; growth is against the line above."""
-    lines = ["microseconds an operation (median; mean; median of each kind)", ""]
+    lines = ["microseconds of CPU an operation (median; mean; median of each kind)", ""]
     names = "".join(f"{name:>10}" for name in OPERATIONS)
     lines.append(f"{'requests':>8} {'waiting':>8} {'median':>8} {'mean':>8} {'growth':>7}{names}")
     before = None
