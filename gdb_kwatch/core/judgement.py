@@ -152,7 +152,8 @@ class Judgement(Tables):
             else:
                 if request.seated:
                     self.unseat(request)
-                self.wait(request)
+                if not waited or request.watching is None:
+                    self.wait(request)
                 opened.discard(request.scope)
 
     def _next(
