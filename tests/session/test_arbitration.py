@@ -6,6 +6,7 @@ import re
 
 import pytest
 from foreign_user import foreign_user
+from harness import line
 
 
 def states(gdb):
@@ -321,6 +322,8 @@ def test_all_inferiors_and_a_fork(session, mode):
         gdb.run_to("main")
         gdb.cmd("kwatch -g place")
         number = int(gdb.value("$bpnum"))
+        # gdb 10 can put a hidden watchpoint into a child at its first stop only.
+        gdb.cmd(f"tbreak {line('fork_child.c', 'child')}")
         gdb.cmd("set schedule-multiple on")
         for _ in range(12):
             out = gdb.cont()

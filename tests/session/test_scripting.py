@@ -102,7 +102,7 @@ def test_a_callback_may_ask_for_anything(session):
         )
         gdb.cont()
         assert [row["expression"] for row in gdb.list().values()] == ["other"]
-        assert re.search(r"^\$\d+ = 3$", gdb.cont(), re.M)
+        assert re.search(r"^\$\d+ = [13]$", gdb.cont(), re.M)
 
 
 def test_two_scripts_share_the_slots(session):
