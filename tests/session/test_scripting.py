@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+RAISES = ("Python Exception", "Error while", "Traceback", "Error occurred in Python")
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -45,7 +46,7 @@ def test_slots_and_hits_are_those_of_the_commands(session):
 
 
 def test_an_address_needs_a_length(session):
-    with session("simultaneous", allow=("Python Exception", "Error while", "Traceback")) as gdb:
+    with session("simultaneous", allow=RAISES) as gdb:
         gdb.run_to("main")
         address = int(gdb.value("(long) &s.b"))
         gdb.cmd("python import gdb_kwatch")
@@ -60,7 +61,7 @@ def test_an_address_needs_a_length(session):
 
 
 def test_wrong_arguments_set_nothing(session):
-    with session("simultaneous", allow=("Python Exception", "Error while", "Traceback")) as gdb:
+    with session("simultaneous", allow=RAISES) as gdb:
         gdb.run_to("main")
         gdb.cmd("python import gdb_kwatch")
         for call, words in (
