@@ -52,6 +52,15 @@ def test_a_script(program, tmp_path, option):
     assert "exited normally" in said
 
 
+def test_commands_from_a_pipe(program):
+    words = [*gdb_command(), "-nx", "-q", "-ex", f"source {GDBINIT}", str(program("simultaneous"))]
+    given = "\n".join([*WATCHING, "continue", "delete", "continue", "quit", ""])
+    done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stdout.count(BLOCK) == 2 and "exited normally" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_arguments_of_the_program(program):
     commands = ("-ex", "break hit", "-ex", "run", "-ex", "kwatch a", "-ex", "delete 1")
     more = ("-ex", "continue", "-ex", "print n", "-ex", "continue")

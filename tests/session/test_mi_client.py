@@ -168,6 +168,21 @@ def test_a_kwatch_stop_has_reason_number_values_and_frame(client):
     assert stop["frame"]["func"] == "both" and stop["thread-id"] == "1"
 
 
+@pytest.mark.parametrize("setting", ["mi-async on", "non-stop on"])
+def test_while_the_program_runs_the_front_end_can_talk(client, setting):
+    gdb = client("simultaneous")
+    gdb.ask("-gdb-set mi-async on")
+    gdb.ask(f"-gdb-set {setting}")
+    gdb.to_main()
+    gdb.ask('-interpreter-exec console "kwatch s.a"')
+    gdb.ask('-interpreter-exec console "kwatch s.c"')
+    for value in ("1", "2"):
+        stop = gdb.resume()
+        assert stop["reason"] == "watchpoint-trigger" and stop["value"]["new"] == value
+        assert stop["stopped-threads"] == (["1"] if "non-stop" in setting else "all")
+        assert "2 watchpoints hit by one instruction" in gdb.console()
+
+
 @pytest.mark.parametrize("command", ["kwatch", "watch"])
 def test_a_missed_one_stops_with_frame_and_thread(client, command):
     """gdb fills `reason` from the watchpoint that it blames, which here would not stop."""
