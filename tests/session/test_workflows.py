@@ -1,0 +1,280 @@
+"""The ways in which people work with gdb: kwatch stays right in each of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+# gdb 13.1 and older cannot call a function of a program on a CPU with AMX, without kwatch as well.
+UNABLE = "Couldn't write extended state"
+
+
+def hit(gdb, n=-1):
+    """(number, old, new) of each hit of a stop."""
+    return [(h["number"], h["old"], h["new"]) for h in gdb.stops()[n]["hits"]]
+
+
+def test_start_again_and_again(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("watch s.c")
+        for run in range(3):
+            gdb.cmd(f"set disable-randomization {'off' if run else 'on'}")
+            out = gdb.cmd("start")
+            assert "Temporary breakpoint" in out
+            assert len(gdb.run_out()) == 2
+            assert hit(gdb) == [(1, "1", "2"), (2, "1", "2")]
+
+
+def test_run_while_it_runs_and_kill(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("run")
+        gdb.cmd("run")  # from a stop
+        assert hit(gdb) == [(1, "0", "1")]
+        gdb.cmd("kill")
+        assert gdb.list()[1]["state"] == "pending"
+        gdb.cmd("run")
+        assert hit(gdb) == [(1, "0", "1")]
+        assert len(gdb.stops()) == 3
+        assert "untrapped" not in {trap["origin"] for trap in gdb.hits()}
+
+
+def test_attached_again(session, program):
+    """Detached and attached to once more: the same watchpoint, armed again."""
+    process = subprocess.Popen(
+        [str(program("waiting"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        process.stdout.readline()
+        with session("waiting") as gdb:
+            if "Operation not permitted" in gdb.cmd(f"attach {process.pid}"):
+                pytest.skip("attaching is not permitted here")
+            gdb.cmd("kwatch pair.a")
+            gdb.cmd("detach")
+            assert gdb.list()[1]["state"] == "pending"
+            gdb.cmd(f"attach {process.pid}")
+            assert gdb.list()[1]["state"] == "installed"
+            process.stdin.write("x")
+            process.stdin.flush()
+            assert "hit by one instruction" in gdb.cont()
+            assert hit(gdb) == [(1, "0", "1")]
+            gdb.cmd("detach")
+            assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_checkpoint(session):
+    """`restart` goes to another process, whose values are other ones: nothing is untrapped."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("watch s.b")
+        out = gdb.cmd("checkpoint")
+        if UNABLE in out:
+            pytest.skip("this gdb cannot call a function on this CPU")
+        assert "hit by one instruction" in gdb.cont()
+        gdb.cmd("restart 1")
+        assert gdb.value("s.a") == "0"
+        assert "hit by one instruction" in gdb.cont()
+        assert hit(gdb, 0) == hit(gdb, 1) == [(2, "0", "1"), (3, "0", "0")]
+        assert {trap["origin"] for trap in gdb.hits()} == {"user"}
+
+
+def test_a_core_file_of_the_same_program(session, tmp_path):
+    """A kwatch that is set stays through a look at a core file, and says nothing of it."""
+    core = tmp_path / "core"
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cont()
+        gdb.cmd(f"generate-core-file {core}")
+        gdb.cmd("kill")
+        gdb.cmd(f"core-file {core}")
+        assert gdb.value("s.a") == "1"
+        for command in ("list", "slots", "verify", "hits", "doctor"):
+            assert gdb.cmd(f"kwatch {command}").strip()
+        gdb.cmd("core-file")
+        gdb.run_to("main")
+        assert len(gdb.run_out()) == 2
+        assert "with no trap" not in gdb.transcript
+
+
+def test_scheduler_locking(session):
+    with session("four_threads") as gdb:
+        gdb.run_to("main")
+        for n in range(4):
+            gdb.cmd(f"kwatch place[{n}]")
+        gdb.cont()
+        assert len(gdb.stops()) == 1
+        gdb.cmd("set scheduler-locking on")
+        gdb.cmd("stepi")
+        gdb.cmd("stepi")
+        gdb.cmd("set scheduler-locking step")
+        gdb.cmd("next")
+        gdb.cmd("set scheduler-locking off")
+        gdb.run_out()
+        # Each thread's store once, whichever command it came in.
+        assert sorted(h["number"] for t in gdb.hits() for h in t["hits"]) == [2, 3, 4, 5]
+        assert {h["seen_by"] for t in gdb.hits() for h in t["hits"]} == {"dr6"}
+
+
+@pytest.mark.parametrize("mode", ["parent", "child"])
+@pytest.mark.parametrize("kind", ["fork_child", "vfork_child"])
+def test_follow_fork_mode(session, kind, mode):
+    """Whoever is followed is watched, and told once."""
+    with session(kind) as gdb:
+        gdb.cmd(f"set follow-fork-mode {mode}")
+        gdb.cmd("kwatch place")
+        gdb.cmd("run")
+        assert hit(gdb) == [(1, "0", "1")]
+        gdb.run_out(10)
+        values = [h["new"] for t in gdb.hits() for h in t["hits"]]
+        wanted = {"parent": "3", "child": "2"}[mode]
+        assert wanted in values[1:]
+        assert len(values) == len(set(values))
+
+
+def test_both_processes_run(session):
+    with session("fork_child") as gdb:
+        gdb.cmd("set detach-on-fork off")
+        gdb.cmd("set schedule-multiple on")
+        gdb.cmd("kwatch place")
+        gdb.cmd("run")
+        assert hit(gdb) == [(1, "0", "1")]
+        for _ in range(6):
+            if "The program is not being run" in gdb.cont():
+                gdb.cmd("inferior 1")
+        assert "3" in {h["new"] for t in gdb.hits() for h in t["hits"]}
+
+
+@pytest.mark.parametrize("bits", ["", "_32bit"])
+def test_another_program_in_the_same_process(session, program, bits):
+    """exec; of a 32-bit program too, whose longs have four bytes."""
+    other = program(f"condition_not_blamed{bits}")
+    with session("exec_other") as gdb:
+        gdb.cmd(f"set args {other}")
+        gdb.cmd("kwatch pair.a")
+        gdb.cmd("run")
+        assert hit(gdb) == [(1, "0", "100")]
+        out = gdb.cont()
+        assert "is executing new program" in out
+        if "exited" in out:
+            assert gdb.stops()[1:] == []  # gdb itself has not put it into the registers again
+            return
+        row = gdb.list()[1]
+        assert row["size"] == (4 if bits else 8)
+        gdb.cmd("kwatch pair.b if pair.b == -3")
+        gdb.run_out()
+        told = [(h["number"], h["old"], h["new"]) for t in gdb.hits()[1:] for h in t["hits"]]
+        assert [(o, n) for number, o, n in told if number == 1] == [
+            (str(n), str(n + 1)) for n in range(6)
+        ]
+
+
+def test_follow_exec_mode_new(session, program):
+    """The new program is another inferior; the kwatch stays with the one it was set in."""
+    with session("exec_other") as gdb:
+        gdb.cmd(f"set args {program('condition_not_blamed')}")
+        gdb.cmd("set follow-exec-mode new")
+        gdb.cmd("kwatch pair.a")
+        gdb.cmd("run")
+        gdb.run_out()
+        assert gdb.list()[1]["state"] == "pending"
+        gdb.cmd("inferior 1")
+        gdb.cmd("run")
+        assert hit(gdb) == [(1, "0", "100")]
+
+
+def test_a_signal_during_a_step(session):
+    """Stepping over the line that raises a signal whose handler stores."""
+    with session("signal_handler") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("handle SIGUSR1 nostop noprint pass")
+        symbols = gdb.cmd("info variables -q -n")
+        name = re.search(r"volatile (?:long|int) (\w+);", symbols)
+        assert name, symbols
+        gdb.cmd(f"kwatch {name.group(1)}")
+        for _ in range(40):
+            out = gdb.cmd("next")
+            if "hit by one instruction" in out or "exited" in out:
+                break
+        assert "hit by one instruction" in out
+        assert len(gdb.stops()) == 1
+
+
+def test_from_python_and_from_commands(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("break main")
+        gdb.cmd("commands\nsilent\nkwatch s.a\nkwatch s.c if s.c == 2\ncontinue\nend")
+        out = gdb.cmd("run")
+        assert "Hardware watchpoint 2: s.a" in out
+        assert "3 watchpoints" not in out
+        assert "2 watchpoints hit by one instruction" in out
+        gdb.python(
+            "import gdb\n"
+            "made = gdb.execute('kwatch other', to_string=True)\n"
+            "rows = gdb.execute('kwatch list', to_string=True)\n"
+            "said = gdb.execute('continue', to_string=True)\n"
+        )
+        assert gdb.evaluate("made") == "Hardware watchpoint 4: other\n"
+        assert "other" in gdb.evaluate("rows")
+        assert "1 watchpoint hit by one instruction" in gdb.evaluate("said")
+        # A fault in one of them is an error that Python can catch.
+        gdb.python(
+            "try:\n    gdb.execute('kwatch nothing_here')\n"
+            "except gdb.error as error:\n    caught = str(error)\n"
+        )
+        assert gdb.evaluate("caught") == 'No symbol "nothing_here" in current context.'
+
+
+def test_define_prefix_with_and_alias(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("define-prefix mine")
+        gdb.cmd("define mine watch\nkwatch $arg0\nend")
+        gdb.cmd("alias kw = kwatch")
+        gdb.cmd("alias kwl = kwatch list")
+        gdb.run_to("main")
+        assert gdb.cmd("mine watch s.a") == "Hardware watchpoint 2: s.a\n"
+        assert gdb.cmd("kw -every s.b") == "Hardware watchpoint 3: s.b\n"
+        assert gdb.cmd("kwl") == gdb.cmd("kwatch list")
+        assert "s.c" in gdb.cmd("with language c -- kwatch s.c")
+        assert gdb.cmd("with kwatch history 5 -- show kwatch history").strip().endswith("5 traps.")
+        out = gdb.cmd("with print pretty on -- continue")
+        assert "3 watchpoints hit by one instruction" in out
+        assert gdb.evaluate("gdb.parameter('kwatch history')") == 10000
+
+
+def test_saved_and_restored_in_another_gdb(session):
+    with session("condition_not_blamed") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch pair.a if pair.a == 3")
+        gdb.cmd("kwatch -every pair.b if 0")
+        natives, kwatches = gdb.folder / "natives", gdb.folder / "kwatches"
+        gdb.cmd(f"save breakpoints {natives}")
+        gdb.cmd(f"kwatch save {kwatches}")
+    for path, kind in ((natives, "watch"), (kwatches, "kwatch")):
+        with session("condition_not_blamed") as gdb:
+            gdb.cmd(f"source {path}")
+            assert {row["kind"] for row in gdb.list().values()} == {kind}
+            gdb.cmd("run")
+            assert gdb.value("pair.a") == "3"
+
+
+def test_non_stop_with_each_thread_at_its_own_trap(session):
+    with session("four_threads") as gdb:
+        gdb.cmd("set non-stop on")
+        gdb.run_to("main")
+        for n in range(4):
+            gdb.cmd(f"kwatch place[{n}]")
+        gdb.cmd("continue -a")
+        for thread in (2, 3, 4, 5):
+            gdb.cmd(f"thread apply {thread} -q -s continue")
+        gdb.cmd("info threads")
+        numbers = {h["number"] for t in gdb.hits() for h in t["hits"]}
+        assert numbers <= {2, 3, 4, 5}
+        assert numbers
