@@ -22,7 +22,7 @@ from gdb_kwatch.linux import perf_event, registers, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
-from . import faults
+from . import faults, gdbfacts
 from .caller import Caller, caller, in_signal_handler_start, system_call_before, user_frame
 from .faults import guarded
 from .handlers import Handlers
@@ -285,7 +285,7 @@ class KernelHits:
             only = watch.on_thread
         found = []
         for inferior in gdb.inferiors():
-            if not inferior.pid or getattr(inferior, "progspace", watch.progspace) != (
+            if not inferior.pid or (gdbfacts.program_of(inferior) or watch.progspace) != (
                 watch.progspace
             ):
                 continue
@@ -440,7 +440,7 @@ class KernelHits:
     def at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
         """Another program, by exec: events that Linux before 5.13 leaves are taken off."""
         for inferior in gdb.inferiors():
-            if getattr(inferior, "progspace", event.progspace) == event.progspace:
+            if gdbfacts.program_of(inferior) in (None, event.progspace):
                 for thread in inferior.threads():
                     self.events.close(thread.ptid[1])
 

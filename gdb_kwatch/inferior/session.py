@@ -99,6 +99,7 @@ class Session:
         if self.connected:
             return
         self.connected = True
+        gdbfacts.learn_programs()
         Sentinel.decide = self.engine.decide
         for hook in self._hooks:
             hook.install()
@@ -191,6 +192,7 @@ class Session:
         """For gdb 10: find hardware breakpoints that no event tells of."""
         if not self.connected:
             return
+        gdbfacts.learn_programs()
         for watch in self.registry.look():
             self.at_change(watch)
 
@@ -328,6 +330,7 @@ class Session:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """Symbols moved or came: work everything out again."""
+        gdbfacts.learn_programs()
         self.registry.forget_hidden()
         follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
@@ -411,6 +414,7 @@ class Session:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         if not self.connected:
             return  # kwatch's line stands in a hook of the user's that was defined meanwhile
+        gdbfacts.learn_programs()
         self.hooked = True
         # Those that gdb has checked stand in its list of what the stop is about, where
         # `continue N`, `info program` and other scripts' stop events would find them.
@@ -451,6 +455,7 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
+        gdbfacts.learn_programs()
         gone = self.registry.forget_hidden()
         if not self.hooked and self.registry.watches:
             self.at_hook()  # the user has defined hook-stop anew; better late than never

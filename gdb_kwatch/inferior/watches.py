@@ -416,7 +416,7 @@ class Registry:
     def is_in_use(self, sentinel: Sentinel) -> bool:
         """Whether its program space has an inferior; gdb takes the space away with the last one,
         breakpoints and all."""
-        spaces = [inferior.progspace for inferior in gdb.inferiors()]
+        spaces = [gdbfacts.program_of(inferior) for inferior in gdb.inferiors()]
         return any(
             sentinel in pool.sentinels and space in spaces for space, pool in self.pools.items()
         )
