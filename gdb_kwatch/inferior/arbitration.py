@@ -46,7 +46,7 @@ class Arbitration:
         self.own_events: list[Callable[[int], int]] = []
         # What else is to be done once a watchpoint came or went.
         self.followers: list[Callable[[Watch], None]] = []
-        self.notes: list[str] = []
+        self._notes: list[tuple[Watch, str]] = []
         self.calls: list[Callable[[], None]] = []  # of scripts, to be made in a safe place
         self._cause: Watch | None = None
         self._lives: dict[gdb.Progspace, bool] = {}
@@ -214,7 +214,7 @@ class Arbitration:
             return  # it was never without
         again = " again" if watch.displaced else ""
         watch.displaced = False
-        self.notes.append(f"{watch.name} installed{again}")
+        self.note(watch, f"{watch.name} installed{again}")
         self._call_installed(watch)
 
     def _call_installed(self, watch: Watch) -> None:
@@ -235,7 +235,7 @@ class Arbitration:
         elif self.foreign_slots(watch.progspace):
             to = f" to {FOREIGN}"
         name = f"{watch.name} ({priority_name(request.priority)})"
-        self.notes.append(f"{name} gave up {_slots_of(watch)}{to}")
+        self.note(watch, f"{name} gave up {_slots_of(watch)}{to}")
 
     # Telling.
 
@@ -246,6 +246,11 @@ class Arbitration:
         space = watch.progspace
         count, free = len(_pieces(watch.claims)), arbiter.free(space)
         text = f"{watch.name} waits for a slot: it needs {count} of {SLOTS}, {free} free."
+        if watch.everywhere:
+            text = (
+                f"{watch.name} waits for a slot: it needs {count} of {SLOTS} in each inferior, "
+                f"{free} free in this one."
+            )
         behind = [r for r in arbiter.behind(request) if r.owner is not watch]
         return "\n".join([text, *self._held_by(behind, space)])
 
@@ -300,9 +305,17 @@ class Arbitration:
         calls, self.calls = self.calls, []
         return calls
 
+    def note(self, watch: Watch, text: str) -> None:
+        """Something that the user is to read of ``watch``."""
+        self._notes.append((watch, text))
+
+    def drop_notes(self, watch: Watch) -> None:
+        self._notes = [note for note in self._notes if note[0] is not watch]
+
     def take_notes(self) -> list[str]:
-        notes, self.notes = self.notes, []
-        return notes
+        """What is to be read, of those that there still are."""
+        notes, self._notes = self._notes, []
+        return [text for watch, text in notes if watch.bp.is_valid()]
 
 
 FOREIGN = "a foreign user"

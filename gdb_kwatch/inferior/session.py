@@ -84,6 +84,7 @@ class Session:
         )
         self._resting = Handlers(before_prompt=self.rest)
         self._mending = Handlers(before_prompt=self.at_robbed)
+        self._telling = Handlers(before_prompt=self.at_told)
         self._elsewhere = Handlers(before_prompt=self.at_changed_elsewhere)
 
     # On and off.
@@ -136,6 +137,7 @@ class Session:
             self._watching,
             self._resting,
             self._mending,
+            self._telling,
             self._elsewhere,
         ):
             handlers.disconnect()
@@ -249,7 +251,7 @@ class Session:
         if text:
             self.reporter.warn(text)
         if watch.waits:
-            self.registry.slots.notes.append(self.registry.slots.why_waiting(watch))
+            self.registry.slots.note(watch, self.registry.slots.why_waiting(watch))
         self._warn_about(watch)
         self.tell()
 
@@ -292,8 +294,21 @@ class Session:
 
     def spread(self, watch: Watch) -> None:
         """Have a new session-wide kwatch watch in the other inferiors too."""
-        if watch.everywhere and len(gdb.inferiors()) > 1:
+        if not watch.everywhere or len(gdb.inferiors()) < 2:
+            return
+        self.registry.making = watch.options  # it is told by whoever sets it
+        try:
             self.at_changed_elsewhere()
+        finally:
+            self.registry.making = None
+        if watch.waits:
+            watch.displaced = False
+            self.registry.slots.drop_notes(watch)
+
+    @guarded()
+    def at_told(self) -> None:
+        self._telling.disconnect()
+        self.tell()
 
     def tell(self) -> None:
         """What became of others; not while ``kwatch`` runs gdb's ``watch``, whose words are
@@ -306,7 +321,8 @@ class Session:
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         if not isinstance(bp, Sentinel):
             self.registry.deleted(bp)
-            self.tell()
+            # ``delete`` may go on with others that would only come and go: told at the prompt.
+            self._telling.connect()
             if not self.registry.watches and self._watching.connected:
                 self._resting.connect()
         elif not bp.leaving and not self._robbed and self.registry.is_in_use(bp):

@@ -81,7 +81,8 @@ class Registry:
             watch = parked[id(bp)]
             self.watches[watch.number] = watch
             watch.gdb_hits, watch.ignore_count = bp.hit_count, bp.ignore_count
-            self.switched(watch)
+            if bp.enabled != watch.on:
+                self.switched(watch)
         return found
 
     # What gdb tells.
@@ -166,7 +167,7 @@ class Registry:
         if now == before and (now or not watch.enabled or seen != watch.seen):
             return False
         if not now and watch.waits:
-            self.slots.notes.append(f"{watch.name} is disabled, and waits no longer")
+            self.slots.note(watch, f"{watch.name} is disabled, and waits no longer")
         watch.on = now
         watch.enabled = now
         watch.displaced = False

@@ -313,9 +313,13 @@ class Off(Subcommand):
         if not self.session.connected:
             gdb.write("kwatch is off already.\n")
             return
-        count = sum(w.options is not None for w in self.session.registry.watches.values())
+        watches = list(self.session.registry.watches.values())
+        count = sum(w.options is not None for w in watches)
+        off = sum(w.enabled and not w.on for w in watches)
         self.session.disconnect()
         stay = f"; {count_of(count, 'kwatch', 'kwatches')} left to gdb" if count else ""
+        if off:
+            stay += f", {off} of these disabled as they have no slot of their own"
         gdb.write(f"kwatch is off{stay} ('kwatch on' puts it back).\n")
 
 

@@ -409,3 +409,95 @@ def test_kernel_sight_and_all_inferiors_cannot_be_had_together(session):
         gdb.run_to("main")
         assert "-k and -g cannot be had together" in gdb.cmd("kwatch -k -g s.a")
         assert gdb.list() == {}
+
+
+def test_those_without_a_slot_of_their_own_come_back_after_off_and_on(session):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for member in "abcde":
+            gdb.cmd(f"kwatch s.{member}")
+        gdb.cmd("kwatch -p background -every x")
+        before = states(gdb)
+        out = gdb.cmd("kwatch off")
+        assert "6 kwatches left to gdb, " in out and "disabled as they have no slot" in out
+        gdb.cmd("kwatch on")
+        assert states(gdb) == before
+        gdb.cont()
+        assert [hit["expression"] for hit in gdb.stops()[-1]["hits"]] == ["s.a"]
+
+
+def test_merged_before_the_program_runs_and_over_reruns(session):
+    with session("one_block") as gdb:
+        gdb.cmd("set disable-randomization off")
+        for member in "abcdef":
+            gdb.cmd(f"kwatch s.{member}")
+        for _ in range(2):
+            gdb.cmd("run")
+            stops = gdb.run_out()
+            assert len(stops) == 5
+        lines = [trap["line"] for trap in gdb.stops()]
+        assert lines == [7, 8, 11, 12, 15, 18] * 2
+        assert set(states(gdb).values()) == {"pending"}
+
+
+def test_a_local_that_gave_way_is_deleted_when_its_scope_has_ended(session):
+    with session("local_scope") as gdb:
+        gdb.run_to("function")
+        gdb.cmd("kwatch -p background local")
+        for name in ("g1", "g2", "g3", "g4"):
+            gdb.cmd(f"kwatch {name}")
+        number = min(gdb.list())
+        assert states(gdb)[number] == "displaced"
+        gdb.cont()  # g1
+        gdb.cont()  # g2, in main
+        out = gdb.cmd(f"delete {number + 1}")
+        assert "the block" in out or number not in gdb.list() or "installed again" in out
+        gdb.run_out()
+        assert number not in gdb.list()
+        assert all(number not in hit_numbers(trap) for trap in gdb.hits())
+
+
+def test_deleting_all_is_quiet(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb)
+        gdb.cmd("kwatch other")
+        assert gdb.cmd("delete") == ""
+        assert gdb.list() == {}
+
+
+@pytest.mark.parametrize("ending", ["detach inferiors 2", "kill inferiors 2", "exit"])
+def test_however_an_inferior_ends_its_slots_are_given_back(session, program, ending):
+    with session("simultaneous") as gdb:
+        two_inferiors(gdb, program("simultaneous"))
+        for member in "abcd":
+            gdb.cmd(f"watch s.{member}")
+        gdb.cmd("inferior 1")
+        gdb.cmd("kwatch -g other")
+        number = int(gdb.value("$bpnum"))
+        assert states(gdb)[number] == "waiting"
+        if ending == "exit":
+            gdb.cmd("inferior 2")
+            gdb.run_out()
+            gdb.cmd("inferior 1")
+        else:
+            gdb.cmd(ending)
+        assert f"kwatch {number} installed\n" in gdb.transcript
+        assert states(gdb)[number] == "installed"
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [number]
+
+
+@pytest.mark.parametrize("mode", ["parent", "child"])
+def test_all_inferiors_and_a_fork_of_which_one_is_followed(session, mode):
+    with session("fork_child") as gdb:
+        gdb.cmd(f"set follow-fork-mode {mode}")
+        gdb.run_to("main")
+        gdb.cmd("kwatch -g place")
+        # gdb 10 can put a hidden watchpoint into a child at its first stop only.
+        gdb.cmd(f"tbreak {line('fork_child.c', mode)}")
+        gdb.run_out()
+        assert [trap["hits"][0]["new"] for trap in gdb.stops()] == [
+            "1",
+            "2" if mode == "child" else "3",
+        ]
