@@ -224,6 +224,42 @@ def test_info_of_locals_and_the_heap_cannot_persist(at_main):
     assert info(dap, "heap")["canPersist"] is True
 
 
+def test_info_of_a_static_that_only_its_function_knows(at_main):
+    dap = at_main("editor_variables")
+    assert info(dap, "calls")["dataId"] is None
+    go_to(dap, "locals are there")
+    found = info(dap, "calls", frameId=dap.frame()["id"])
+    assert found["canPersist"] is False
+    (point,) = put(dap, (found["dataId"], "write"))
+    assert point["verified"]
+    assert dap.cont()["description"].endswith(": 0 -> 1")
+    assert dap.cont()["description"].endswith(": 1 -> 2")  # in another call
+
+
+def test_info_of_a_cpp_reference(at_main):
+    dap = at_main("cpp_class")
+    found = info(dap, "same")
+    assert found["dataId"] and found["canPersist"] is True
+    globals_ = scope(dap, "Globals")
+    child(dap, globals_, "same")
+    shown = info(dap, "same", variablesReference=globals_)
+    assert shown["dataId"]
+    put(dap, (shown["dataId"], "write"))
+    assert "x = 3" in dap.cont()["description"]
+
+
+def test_info_of_what_was_evaluated(at_main):
+    """A watch expression's children: only their memory is known."""
+    dap = at_main("editor_variables")
+    go_to(dap, "locals are there")
+    result = dap.ask("evaluate", expression="*heap", context="watch", frameId=dap.frame()["id"])
+    child(dap, result["variablesReference"], "y")
+    found = info(dap, "y", variablesReference=result["variablesReference"])
+    assert found["dataId"] and found["canPersist"] is False
+    put(dap, (found["dataId"], "write"))
+    assert dap.cont()["description"].endswith(": 0 -> 1")
+
+
 def test_info_by_address_and_bytes(at_main):
     dap = at_main("simultaneous")
     address = dap.repl('printf "0x%lx", (long) &s')

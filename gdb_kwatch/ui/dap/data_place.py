@@ -15,7 +15,7 @@ from gdb_kwatch.core.debugreg import SLOTS, WRITE
 from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.inferior import gdbfacts
-from gdb_kwatch.inferior.lvalues import in_frame, raw, resolve
+from gdb_kwatch.inferior.lvalues import in_frame, is_reference, raw, resolve
 
 from . import variable
 
@@ -99,7 +99,7 @@ def _of_variable(
     address = value.address
     if found.expression is not None and size is None:
         with in_frame(found.frame):
-            lvalue = resolve(found.expression, WRITE)
+            lvalue = resolve(_referred(found.expression), WRITE)
         if lvalue.fixed or address is None:
             return _of_expression(found.expression, found.frame, None)
     if address is None:
@@ -107,14 +107,7 @@ def _of_variable(
     if size is not None and size != value.type.sizeof:
         return _at(int(address), size)
     # Through a pointer: the memory that is shown, whatever the pointer does later.
-    place, regions = _at(int(address), value.type.sizeof)
-    typed = f"*({value.type.strip_typedefs().unqualified()} *) {int(address):#x}"
-    try:
-        if gdb.parse_and_eval(typed).type.sizeof == value.type.sizeof:
-            place = Place(typed, None, None, place.pid)
-    except gdb.error:
-        pass  # no C, or a type that has no name
-    return place, regions
+    return _at_value(value)
 
 
 def _of_expression(
@@ -126,13 +119,44 @@ def _of_expression(
         if size is not None:
             value = variable.plain(gdb.parse_and_eval(expression))
             return _at(int(value if value.address is None else value.address), size)
+        expression = _referred(expression)
         regions = resolve(expression, WRITE).regions
         local = gdbfacts.needs_frame(expression)
         static = all(gdbfacts.symbol_at(region.address) for region in regions)
         if static and not local:
-            return Place(expression), regions
+            value = gdb.parse_and_eval(expression)
+            if _is_global(expression, value):
+                return Place(expression), regions
+            return _at_value(value)  # a function's own static: known by its name in there only
         pid = gdb.selected_inferior().pid
         return Place(expression, None, gdb.selected_frame() if local else None, pid), regions
+
+
+def _referred(expression: str) -> str:
+    """What a C++ reference refers to: gdb would watch the pointer behind it."""
+    return f"*&{expression}" if is_reference(expression) else expression
+
+
+def _is_global(expression: str, value: gdb.Value) -> bool:
+    """Whether an expression means the same wherever the program stands."""
+    try:
+        other = gdb.parse_and_eval(expression, global_context=True)
+    except gdb.error:
+        return False
+    return bool(other.address == value.address)
+
+
+def _at_value(value: gdb.Value) -> tuple[Place, tuple[Region, ...]]:
+    """The memory of a value, with its type where that can be said."""
+    address = int(value.address)
+    place, regions = _at(address, value.type.sizeof)
+    typed = f"*({value.type.strip_typedefs().unqualified()} *) {address:#x}"
+    try:
+        if gdb.parse_and_eval(typed).type.sizeof == value.type.sizeof:
+            place = Place(typed, None, None, place.pid)
+    except gdb.error:
+        pass  # no C, or a type that has no name
+    return place, regions
 
 
 def _at(address: int, size: int) -> tuple[Place, tuple[Region, ...]]:
