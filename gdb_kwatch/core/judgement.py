@@ -154,7 +154,7 @@ class Judgement(Tables):
                     self.unseat(request)
                 if not waited or request.watching is None:
                     self.wait(request)
-                opened.discard(request.scope)
+                opened -= self.kept_back(request)
 
     def _next(
         self,
@@ -187,13 +187,8 @@ class Judgement(Tables):
 
     def blocker(self, request: Request) -> Request | None:
         """Rule 3: the first equal that waits, came before it, and has a program in common."""
-        scopes: list[Program | None] = [request.scope]
-        if request.scope is None:
-            scopes.extend(room.program for room in self.live)
-        elif self.rooms[request.scope].live:
-            scopes.append(None)
         first: Request | None = None
-        for scope in scopes:
+        for scope in self.kept_back(request):
             line = self.lines.get((request.level, scope))
             if line is not None:
                 head = line.head()

@@ -255,12 +255,13 @@ class Tables:
 
     def open_behind(self, request: Request) -> None:
         """Whom a waiting request kept back may have their turn."""
-        opened = self.open.setdefault(request.level, set())
-        opened.add(request.scope)
+        self.open.setdefault(request.level, set()).update(self.kept_back(request))
+
+    def kept_back(self, request: Request) -> set[Program | None]:
+        """The scopes of its level that have a program in common with a request (rule 3)."""
         if request.scope is None:
-            opened.update(room.program for room in self.live)
-        elif self.rooms[request.scope].live:
-            opened.add(None)
+            return {None, *(room.program for room in self.live)}
+        return {request.scope, None} if self.rooms[request.scope].live else {request.scope}
 
     def _watch(self, request: Request) -> None:
         """Note one piece that a waiting request lacks: when it is held, it may be a guest."""
