@@ -233,6 +233,9 @@ class Histories(RuleBasedStateMachine):
         self.pairs = {}
         self.told = {}
         self.held = set()
+        self.stood = {}
+        self.moves = []
+        self.were_installed = set()
 
     @initialize(
         target=requests,
@@ -266,6 +269,7 @@ class Histories(RuleBasedStateMachine):
         Excused are the request that changed itself, and steps that take slots away from all:
         another program alive, foreign users, another policy, no merging.
         """
+        self.only_moves_are_told(subject)
         tenured = [r for r, one in self.pairs.items() if one.tenured and one in self.model.all]
         before, now = self.held, self.slots_held()
         self.model.judge()
@@ -274,6 +278,28 @@ class Histories(RuleBasedStateMachine):
         for request in () if excused else lost:
             mine = self.model.rank(self.pairs[request])
             assert any(self.model.rank(self.pairs[r]) > mine for r, _, _ in now - before), request
+
+    def only_moves_are_told(self, subject):
+        """Who stays installed and stands in other slots is told so, once; nobody else is."""
+        before, moves = self.stood, self.moves
+        self.stood = {
+            (request, program): request.held(program)
+            for request in self.pairs
+            if request.installed
+            for program in PROGRAMS
+            if self.model.live.get(program) or request.scope == program
+        }
+        self.moves = []
+        told = {request for request, events in self.told.items() if events[-1:] == ["installed"]}
+        changed = {
+            request
+            for (request, program), held in self.stood.items()
+            if before.get((request, program), request.pieces(program)) != held
+            and request in self.were_installed
+        }
+        self.were_installed = told
+        assert len(moves) == len(set(moves))
+        assert set(moves) - {subject} == changed - {subject}
 
     @rule(
         target=requests,
@@ -316,6 +342,7 @@ class Histories(RuleBasedStateMachine):
             installed=lambda r: self.tell(r, events, "installed"),
             uninstalled=lambda r: self.tell(r, events, "uninstalled"),
             triggered=lambda r, hit: events.append(hit),
+            moved=lambda r: self.moves.append(r),
         )
         self.told[request] = events
         self.pairs[request] = one
