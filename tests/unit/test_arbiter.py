@@ -329,6 +329,31 @@ def test_a_policy_can_be_changed_at_any_time():
         arbiter.policy = "none"
 
 
+def test_one_of_all_programs_that_waits_keeps_others_back_everywhere():
+    arbiter = Arbiter()
+    for program in "AB":
+        arbiter.live(program, True)
+    holder = ask(arbiter, 0, 1, scope="A")
+    common = ask(arbiter, 2, 3, 4, scope=None)
+    behind = ask(arbiter, 5, scope="B")
+    assert installed(common, behind) == [False, False]
+    assert arbiter.behind(behind) == (common,)
+    arbiter.release(holder)
+    assert installed(common, behind) == [True, True]
+
+
+def test_a_guest_kept_out_by_the_policy_comes_in_when_that_allows():
+    arbiter = Arbiter("high-water")
+    arbiter.live("A", True)
+    arbiter.foreign("A", 3)
+    host = ask(arbiter, 0, priority=NATIVE)
+    waiting = ask(arbiter, 5, 6)
+    guest = ask(arbiter, 0, scope=None)
+    assert installed(host, waiting, guest) == [True, False, False]
+    arbiter.foreign("A", 2)
+    assert installed(host, waiting, guest) == [True, False, True]
+
+
 # Rule 5
 
 
