@@ -247,7 +247,7 @@ def needs_frame(expression: str) -> bool:
     """Whether an expression names a local, or a member of ``this``."""
     before = ""
     for token in tokens_of(expression):
-        if before not in (".", "->") and (token[0].isalpha() or token[0] == "_"):
+        if before not in (".", "->", "::") and (token[0].isalpha() or token[0] == "_"):
             try:
                 symbol, of_this = gdb.lookup_symbol(token)
             except gdb.error:

@@ -560,15 +560,14 @@ class KernelHits:
         if not counts:
             return hand
         inferior = gdb.selected_inferior()
-        hand.trap = trap = self._trap(counts, inferior.num, thread.num, lwp)
+        hand.trap = trap = Trap(0, inferior.num, thread.num, lwp, 0, 0, [])
         self._describe(hand, trap, counts, inferior.pid)
         self._hits(hand, trap, counts, inferior)
+        if not trap.hits:
+            return Hand(lwp)  # of a watchpoint that is gone
+        trap.number = self.engine.history.next_number()
         self.engine.history.add(trap)
         return hand
-
-    def _trap(self, counts: dict[Piece, Count], inferior: int, thread: int, lwp: int) -> Trap:
-        number = self.engine.history.next_number()
-        return Trap(number, inferior, thread, lwp, 0, 0, [])
 
     def _describe(self, hand: Hand, trap: Trap, counts: dict[Piece, Count], pid: int) -> None:
         """By whom it was, and where."""
@@ -635,10 +634,11 @@ class KernelHits:
         """What the threads that have ended did at last: exit clears a word for who joins them."""
         for lwp, counts in self.events.take_ended():
             inferior, number = self._threads.pop(lwp, (gdb.selected_inferior().num, 0))
-            trap = self._trap(counts, inferior, number, lwp)
+            trap = Trap(0, inferior, number, lwp, 0, 0, [])
             trap.origin, trap.call = KERNEL, THREAD_END
             hand = Hand(lwp, trap)
             self._hits(hand, trap, counts, gdb.selected_inferior())
+            trap.number = self.engine.history.next_number()
             self.engine.history.add(trap)
             self._ended.append(hand)
 

@@ -62,7 +62,7 @@ class Listed:
         self._condition = found.group(1) if found else None
         hit = re.search(r"already hit (\d+) time", rest)
         self.hit_count = int(hit.group(1)) if hit else 0
-        self.commands = "\n".join(re.findall(r"^ {8}(.*)$", rest, re.M)) or None
+        self.commands = "\n".join(re.findall(r"\n {8}(.*)", rest)) or None
         ignored = re.search(r"ignore next (\d+) hits", rest)
         self.ignore_count = int(ignored.group(1)) if ignored else 0
 

@@ -62,8 +62,9 @@ def test_a_call_that_writes(session, situation, places, call, result, news):
         if result is not None:
             assert trap["call"]["result"] == result
         assert f"{trap['call']['text']}\n" in out
-        assert trap["function"] == f"do_{situation}"
-        assert trap["line"] == line(SOURCE, situation)
+        if trap["function"] != "fstat":  # glibc 2.31 has that one in the program itself
+            assert trap["function"] == f"do_{situation}"
+            assert trap["line"] == line(SOURCE, situation)
         assert [hit["number"] for hit in trap["hits"]] == numbers
         for hit, new in zip(trap["hits"], news):
             assert hit["changed"] and hit["stop"] and hit["count"] >= 1
