@@ -5,7 +5,7 @@ The model is written from the rules' text and judges everything anew after each 
 
     KWATCH_NIGHTLY=1 python3 -m pytest tests/unit/test_arbiter_properties.py
 
-What may take a slot from a request without a strictly higher one is said in one place: `excused`.
+What may take a slot from a request without a strictly higher one is said in one place: `step`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from functools import cache
 from itertools import combinations
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -403,6 +404,11 @@ class Histories(RuleBasedStateMachine):
         one.moved = True
         self.step(request)
 
+    @rule(request=requests, numbers=st.sets(st.integers(0, 6), min_size=1, max_size=4))
+    def grow(self, request, numbers):
+        regions = [Region(0x2000 + 8 * number, 8, READ_WRITE) for number in numbers]
+        self.move(request, regions, None)
+
     @rule(request=requests, priority=priorities)
     def rank(self, request, priority):
         if request is None or request.released:
@@ -564,6 +570,7 @@ def fewest_of(one, merge, pieces=None):
 
 
 TestHistories = Histories.TestCase
+TestHistories.pytestmark = [pytest.mark.timeout(300 if EXAMPLES == 1_000 else 3600)]
 TestHistories.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=STEPS,
