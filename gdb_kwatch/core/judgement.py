@@ -30,6 +30,10 @@ add to them: an installed request may be given W's priority (2.c; it brings slot
 before), and a process may start (4; it brings along the requests of all programs that have tenure
 elsewhere).
 
+This is so under `exact`.  The other policies are pessimistic by design: under `simple` single
+programs come before a request of all programs, whatever their priority, and under `high-water`
+lower ones that come and go can keep a rank in use, and so its mark, for ever.
+
 Not everything is judged again at each change: a judgement goes down the levels from the one where
 something has changed, through the programs concerned, and looks at the heads of lines only
 (tables.py).  Those that lost their host are found by the piece that they stand on.
