@@ -32,6 +32,10 @@ READ_WRITE = 3
 # each.  The second: perf counts accesses by the kernel only.
 BY_PERF = 1 << 4
 KERNEL_ONLY = 1 << 5
+# perf counts accesses by the program only; and from PROGRAM on, the number of the BPF program that
+# decides which of them stop.
+USER_ONLY = 1 << 6
+PROGRAM = 8
 
 ACCESS_NAMES = {EXECUTE: "execute", WRITE: "write", IO: "io", READ_WRITE: "access"}
 

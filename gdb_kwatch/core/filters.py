@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from . import bpf
 from .bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9, R10, Program, Register
-from .conditions import Frame, Node, Translation
+from .conditions import UNREADABLE, Frame, Node, Translation
 
 MEMORY, RING = "memory", "ring"
 
@@ -136,6 +136,32 @@ class RowLayout:
     @property
     def size(self) -> int:
         return self.thread_table + 16 * self.threads
+
+
+@dataclass(frozen=True)
+class StopLayout:
+    """Of what a `stopping` program tells about each stop that it asks for: a ring of entries, the
+    first one at HEAD; TAKEN counts them."""
+
+    value: int
+    entries: int = 64
+
+    THREAD = 0
+    REASON = 8
+    FAULT = 16
+    OLD = 24
+
+    @property
+    def new(self) -> int:
+        return self.OLD + self.value
+
+    @property
+    def entry(self) -> int:
+        return self.new + self.value
+
+    @property
+    def size(self) -> int:
+        return HEAD + self.entries * self.entry
 
 
 @dataclass
@@ -307,16 +333,36 @@ def stopping(source: Source, kernel: Kernel) -> Program:
     """Returns 1, so that the event's signal is sent, where the condition holds, and where it
     cannot be evaluated: gdb will say why."""
     writer = _Writer(source, kernel)
+    layout = StopLayout(source.value_size)
     p = writer.program
     writer.begin()
     writer.condition(stop_unread=True)
     p.label("stop")
-    p.mov(R1, 1)
-    p.atomic("add", R9, TAKEN, R1)
+    p.mov(R7, 1)
+    if kernel.fetching:
+        p.atomic("fetch_add", R9, TAKEN, R7)
+    else:
+        p.mov(R1, 1)
+        p.load(R7, R9, TAKEN)
+        p.atomic("add", R9, TAKEN, R1)
+    p.alu("and", R7, layout.entries - 1)
+    p.alu("mul", R7, layout.entry)
+    p.mov(R8, R9)
+    p.alu("add", R8, HEAD)
+    p.alu("add", R8, R7)
+    p.call("get_current_pid_tgid")
+    p.store(R8, layout.THREAD, R0)
+    p.load(R1, R9, STATE)
+    p.store(R8, layout.REASON, R1)
+    p.store(R9, STATE, 0)
+    p.load(R1, R9, FAULT)
+    p.store(R8, layout.FAULT, R1)
+    writer.copy(R8, layout.OLD, _OLD)
+    writer.copy(R8, layout.new, _NEW)
     p.mov(R0, 1)
     p.exit()
     p.label("unread")
-    p.store(R9, STATE, 2)
+    p.store(R9, STATE, UNREADABLE)
     p.number(R1, source.address)
     p.store(R9, FAULT, R1)
     p.label("failed")

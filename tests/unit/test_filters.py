@@ -11,7 +11,7 @@ import pytest
 
 from gdb_kwatch.core import conditions as c
 from gdb_kwatch.core import filters
-from gdb_kwatch.core.filters import RecordLayout, RowLayout, Source
+from gdb_kwatch.core.filters import RecordLayout, RowLayout, Source, StopLayout
 from gdb_kwatch.linux import bpf
 from gdb_kwatch.linux import filters as linux
 
@@ -48,7 +48,8 @@ def opened():
 
 
 def stopping(word, opened, condition, **options):
-    made = linux.Filter(Source(word.address, 8, condition=condition, **options), filters.stopping)
+    source = Source(word.address, 8, condition=condition, **options)
+    made = linux.Filter(source, filters.stopping, StopLayout(8).size)
     opened(made)
     made.put_on(0)
     return made
@@ -58,6 +59,9 @@ def test_a_condition_is_true_once_and_every_write_counts(word, opened):
     made = stopping(word, opened, c.Compare("==", NEW, c.Number(7, c.LONG)))
     word.write(*range(10))
     assert made.word(filters.TAKEN) == 1
+    at, layout = filters.HEAD, StopLayout(8)
+    assert (made.word(at + layout.OLD), made.word(at + layout.new)) == (6, 7)
+    assert made.word(at + layout.THREAD) & 0xFFFFFFFF == threading.get_native_id()
     made.take_off()
     assert made.hits() == 10
 
@@ -86,7 +90,8 @@ def test_the_old_value_is_the_one_before(word, opened):
 def test_what_cannot_be_evaluated_stops_and_says_why(word, opened, condition, reason):
     made = stopping(word, opened, condition)
     word.write(1)
-    assert (made.word(filters.TAKEN), made.word(filters.STATE)) == (1, reason)
+    layout = StopLayout(8)
+    assert (made.word(filters.TAKEN), made.word(filters.HEAD + layout.REASON)) == (1, reason)
 
 
 @pytest.mark.parametrize("operator", ["/", "%"])
@@ -213,7 +218,7 @@ def test_an_older_kernel_is_served_too(word, opened, monkeypatch):
 
 def test_nothing_is_left_open(word, opened):
     before = os.listdir("/proc/self/fd")
-    made = linux.Filter(Source(word.address, 8), filters.stopping)
+    made = linux.Filter(Source(word.address, 8), filters.stopping, StopLayout(8).size)
     made.put_on(0)
     made.close()
     made.close()
