@@ -266,14 +266,24 @@ class _Parser:
         if not left.is_integral or not right.is_integral:
             kind_of(left.type), kind_of(right.type)
             raise NotCompiled(f"`{operator}' on values of types {left.type} and {right.type}")
-        if left.is_bool and right.is_bool:
+        if left.is_bool and right.is_bool and operator not in ("<<", ">>"):
             return self.booleans(operator, left, right)
+        if operator in ("<<", ">>"):
+            return self.shift(operator, left, right)
         first, second, kind = self.common(left, right)
         if operator in _COMPARISONS:
             return self.truth(tree.Compare(operator, first, second, self.truth_kind))
-        if operator in ("<<", ">>") and not self.shift_is_sure(second):
-            raise NotCompiled("a shift by what is not constant (this gdb does not define it)")
         return Operand(self.integer(kind), tree.Binary(operator, first, second))
+
+    def shift(self, operator: str, left: Operand, right: Operand) -> Operand:
+        """gdb promotes the left operand only, and takes no bool for a count."""
+        count = self.node(right)
+        if right.is_bool:
+            raise NotCompiled("a shift by a bool, which gdb does not take")
+        if not self.shift_is_sure(count):
+            raise NotCompiled("a shift by what is not constant (this gdb does not define it)")
+        value = self.promoted(left)
+        return Operand(value.type, tree.Binary(operator, self.node(value), count))
 
     def shift_is_sure(self, count: Node) -> bool:
         """gdb 13 says what a count too large gives; before, it was the host's."""

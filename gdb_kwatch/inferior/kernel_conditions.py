@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,7 +110,7 @@ def judge(mode: str, request: Request, expression: str, location: bool, lvalue: 
     reason = _unfit(request.access, lvalue) or kernel.why_not()
     if reason:
         return Judged(reason)
-    node, reason = compiled(request.condition, _target(request.expression, lvalue))
+    node, reason = compiled(request.condition, _target(expression, lvalue))
     return Judged(reason if node is None else "")
 
 
@@ -135,7 +136,9 @@ def _target(expression: str, lvalue: Lvalue) -> Target:
 class Programs:
     """The programs of a session, by the mark that they have in pieces."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: Callable[[KernelWatch], int]) -> None:
+        """``total``: how often a kwatch was hit with the program that it has."""
+        self.total = total
         self.mode = AUTO
         self.loaded: dict[int, Loaded] = {}
 
@@ -153,7 +156,11 @@ class Programs:
             watch.access,
             self.mode == OFF,
         )
-        if wanted == watch.compiled_for or not regions:
+        if not regions:  # disabled, or not there: its old value means nothing when it is again
+            watch.compiled_for = ()
+            self.drop(watch)
+            return
+        if wanted == watch.compiled_for:
             return
         watch.compiled_for = wanted
         self.drop(watch)
@@ -167,6 +174,9 @@ class Programs:
         if self.mode == OFF:
             return Judged("set kwatch kernel-conditions is off")
         reason = _unfit(watch.access, lvalue) or kernel.why_not()
+        if watch.sees_kernel:
+            # Its accesses are seen in the middle of the call, and gdb looks at its end.
+            reason = "-k: a system call is judged when it is done"
         if not reason and watch.needs_frame:
             reason = f"{watch.expression} is a local variable"
         if reason or lvalue is None:
@@ -190,10 +200,25 @@ class Programs:
         return Judged()
 
     def drop(self, watch: KernelWatch) -> None:
-        program, watch.program = watch.program, None
+        program = watch.program
         if program is not None:
+            watch.hits += self.total(watch)
+            watch.program = None
             self.loaded.pop(program.number, None)
             program.close()
+
+    def user_wrote(self, watches: list[KernelWatch], region: Region) -> None:
+        """The user changed memory: what stands there now is no news (gdb drops its old value)."""
+        inferior = gdb.selected_inferior()
+        for watch in watches:
+            if watch.program is None or watch.lvalue is None:
+                continue
+            (own,) = watch.lvalue.regions
+            if own.address < region.address + region.length and region.address < (
+                own.address + own.length
+            ):
+                now = bytes(inferior.read_memory(own.address, own.length))
+                watch.program.memory.data[: len(now)] = now
 
     def tidy(self, watches: list[KernelWatch]) -> None:
         """Let go of programs whose kwatch is gone."""

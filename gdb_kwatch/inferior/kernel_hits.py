@@ -22,13 +22,14 @@ from gdb_kwatch.linux import perf_event, registers, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
-from . import faults, gdbfacts
+from . import faults, gdbfacts, kernel_conditions
 from .caller import Caller, caller, in_signal_handler_start, system_call_before, user_frame
 from .faults import guarded
 from .handlers import Handlers
+from .kernel_conditions import Programs
 from .kernel_sight import Sight
 from .kernel_watch import FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
-from .lvalues import in_frame
+from .lvalues import WORD, in_frame
 from .thread_events import Count, ThreadEvents
 from .watch import Watch
 
@@ -111,7 +112,8 @@ class KernelHits:
         self.engine.untold_elsewhere = self._is_unread
         self.registry.slots.own_events.append(lambda lwp: len(self.events.on(lwp)))
         self.registry.slots.followers.append(self._came_or_went)
-        self.events = ThreadEvents()
+        self.programs = Programs(self._hits_so_far)
+        self.events = ThreadEvents(self.programs.descriptor)
         self.mode = OFF
         self.sight = Sight(self.registry, self._sight_asked)
         self._hand: Hand | None = None
@@ -129,6 +131,7 @@ class KernelHits:
             new_objfile=self.at_new_objfile,
             clear_objfiles=self.at_clear_objfiles,
             stop=self.at_stop,
+            memory_changed=self.at_memory_changed,
             exited=self.at_exited,
             before_prompt=self.at_prompt,
         )
@@ -203,9 +206,16 @@ class KernelHits:
 
     # A new one.
 
-    def refusal(self, pieces: frozenset[Piece]) -> PerfError | None:
+    def _hits_so_far(self, watch: Watch) -> int:
+        return self.events.total(self.perf_pieces(watch))
+
+    def hits_of(self, watch: Watch) -> int:
+        """Every access, those that no signal tells of as well."""
+        return watch.hits + (self._hits_so_far(watch) if watch.judged_in_kernel else 0)
+
+    def refusal(self, pieces: frozenset[Piece], kernel: bool = True) -> PerfError | None:
         """Why ``pieces`` cannot be had now; None if they can.  Nothing is left armed."""
-        error = perf_event.why_not()
+        error = perf_event.why_not(kernel)
         if error is not None:
             return error
         inferior = gdb.selected_inferior()
@@ -251,6 +261,7 @@ class KernelHits:
         self.choose_signal()
         watch: KernelWatch = make(make_catchpoint(temporary))
         try:
+            watch.programs = self.programs
             if condition:
                 watch.asked = condition
             if thread is not None:
@@ -265,6 +276,7 @@ class KernelHits:
             self.arm()
         except Exception:
             self.registry.forget(watch)
+            self.programs.drop(watch)
             watch.bp.delete()
             self._settle()
             raise
@@ -370,6 +382,7 @@ class KernelHits:
 
     def _settle(self) -> None:
         """Arm what is there; where nothing is, leave nothing."""
+        self.programs.tidy(self.watches())
         if self._all() or (self.mode != OFF and self.session.connected):
             self._handlers.connect()
             self.rearm()
@@ -378,6 +391,15 @@ class KernelHits:
         self._threads.clear()
         self._hand = None
         self._handlers.disconnect()
+
+    def judge_in(self, mode: str) -> None:
+        """``set kwatch kernel-conditions``: who tests conditions from now on."""
+        self.programs.mode = mode
+        for watch in self.watches():
+            self.registry.resolve(watch)
+        if self.watches():
+            self.registry.aim()
+            self.rearm()
 
     # What gdb tells.
 
@@ -396,6 +418,9 @@ class KernelHits:
         watch.gdb_hits, watch.ignore_count = watch.bp.hit_count, watch.bp.ignore_count
         if watch.was_changed():
             self._put_condition(watch)
+            self.registry.resolve(watch)
+            self.registry.aim()
+            self.rearm()
         thread, watch.thread = watch.thread, watch.bp.thread
         if watch.on != watch.bp.enabled:
             self.registry.switched(watch)
@@ -443,6 +468,11 @@ class KernelHits:
             if gdbfacts.program_of(inferior) in (None, event.progspace):
                 for thread in inferior.threads():
                     self.events.close(thread.ptid[1])
+
+    @guarded()
+    def at_memory_changed(self, event: gdb.MemoryChangedEvent) -> None:
+        region = Region(int(event.address), int(event.length), 0)
+        self.programs.user_wrote(self.watches(), region)
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
@@ -543,15 +573,21 @@ class KernelHits:
         gdb's words."""
         if not watch.asked:
             return True
+        stopped, watch.stopped = watch.stopped, None
+        if stopped is not None and not stopped.reason:
+            return True
+        text = kernel_conditions.explanation(stopped) if stopped is not None else ""
         try:
             with in_frame(user_frame()):
-                return bool(gdb.parse_and_eval(watch.asked))
+                holds = bool(gdb.parse_and_eval(watch.asked))
         except gdb.error as error:
+            text = str(error)
+        if text:
             gdb.write(
-                f"Error in testing condition for breakpoint {watch.number}:\n{error}\n",
+                f"Error in testing condition for breakpoint {watch.number}:\n{text}\n",
                 gdb.STDERR,
             )
-            return True
+        return bool(text) or holds
 
     def _take(self, thread: gdb.InferiorThread, lwp: int) -> Hand:
         """Take down what the counters of a stopped thread say."""
@@ -564,7 +600,8 @@ class KernelHits:
         self._describe(hand, trap, counts, inferior.pid)
         self._hits(hand, trap, counts, inferior)
         if not trap.hits:
-            return Hand(lwp)  # of a watchpoint that is gone
+            # Of a watchpoint that is gone; or the kernel has judged: the conditions are false.
+            return Hand(lwp)
         trap.number = self.engine.history.next_number()
         self.engine.history.add(trap)
         return hand
@@ -605,6 +642,9 @@ class KernelHits:
                 continue
             if isinstance(watch, KernelWatch) and watch.frame_is_gone():
                 continue
+            if isinstance(watch, KernelWatch) and watch.program is not None:
+                self._judged(hand, trap, watch)
+                continue
             hand.touched.append(watch)
             watch.hits += 1
             old, new = watch.last, watch.lvalue.read(inferior)
@@ -625,6 +665,22 @@ class KernelHits:
                 if watch.lvalue is not None and not watch.lvalue.fixed:
                     self.registry.resolve(watch, moved=True)
             self.rearm()
+
+    def _judged(self, hand: Hand, trap: Trap, watch: KernelWatch) -> None:
+        """What the kernel has said of a thread's accesses: only those that stop are told."""
+        assert watch.program is not None and watch.lvalue is not None
+        stops = watch.program.taken(hand.lwp)
+        if not stops:
+            return
+        watch.stopped = stops[-1]
+        size = watch.lvalue.size
+        old, new = (
+            data if size > WORD else int.from_bytes(data, "little")
+            for data in (stops[-1].old, stops[-1].new)
+        )
+        hand.touched.append(watch)
+        hand.wanting.add(watch.number)
+        trap.hits.append(_hit(watch, old != new, (watch.lvalue, old, new), len(stops)))
 
     def _is_unread(self, watch: Watch) -> bool:
         pieces = self.perf_pieces(watch)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import gdb
 
 from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.linux.perf_event import PerfError
 
+from .kernel_conditions import Judged, judge
 from .kernel_hits import AUTO, OFF, KernelHits
 from .kernel_sight import marked_for_perf
 from .kernel_watch import KernelWatch
@@ -15,10 +18,52 @@ from .lvalues import Lvalue
 from .session import Session
 from .watch import Options, Watch
 
+_OLD_OR_NEW = re.compile(r"\$(old|new)\b")
+
 
 def sees_kernel(session: Session, request: Request) -> bool:
     """Whether a kwatch is to see the kernel's accesses: -k, or ``set kwatch kernel``."""
     return request.kernel or (session.kernel.mode != OFF and not request.everywhere)
+
+
+def judged(
+    session: Session, request: Request, text: str, location: bool, lvalue: Lvalue
+) -> Judged | None:
+    """Who is to test the condition; None where there is none.  Raises gdb.GdbError."""
+    if request.condition is None:
+        return None
+    found = judge(session.kernel.programs.mode, request, text, location, lvalue)
+    if found.reason and _OLD_OR_NEW.search(request.condition):
+        raise gdb.GdbError(
+            f"$old and $new are for conditions that the kernel tests, and this one it cannot: "
+            f"{found.reason}."
+        )
+    return found
+
+
+def set_judged_watch(
+    session: Session,
+    request: Request,
+    text: str,
+    location: bool,
+    options: Options,
+    lvalue: Lvalue,
+) -> tuple[Watch | None, Judged]:
+    """One that sees the program only, and has its condition tested in the kernel; or why not."""
+    hits: KernelHits = session.kernel
+    pieces = marked_for_perf(lvalue.regions)
+    reason = _no_room(session, pieces, options.priority)
+    if not reason:
+        error = hits.refusal(pieces, kernel=False)
+        if error is None:
+            try:
+                watch = _made(session, request, text, location, options, kernel=False)
+            except PerfError as failed:
+                error = failed
+            else:
+                return watch, Judged()
+        reason = str(error.strerror)
+    return None, Judged(reason)
 
 
 def set_kernel_watch(
@@ -65,9 +110,16 @@ def _no_room(session: Session, pieces: frozenset[Piece], priority: int) -> str:
 
 
 def _made(
-    session: Session, request: Request, text: str, location: bool, options: Options
+    session: Session,
+    request: Request,
+    text: str,
+    location: bool,
+    options: Options,
+    kernel: bool = True,
 ) -> KernelWatch:
     def make(bp: gdb.Breakpoint) -> KernelWatch:
-        return KernelWatch(bp, options, request.access, text, location, request.condition)
+        made = KernelWatch(bp, options, request.access, text, location, request.condition)
+        made.sees_kernel = kernel
+        return made
 
     return session.kernel.add(make, request.temporary, request.condition, request.thread)

@@ -15,7 +15,8 @@ import gdb
 from gdb_kwatch.core.debugreg import BY_PERF, Piece
 from gdb_kwatch.core.records import Region
 
-from . import gdbfacts
+from . import gdbfacts, kernel_conditions
+from .kernel_conditions import Judged, Loaded, Programs, Stopped
 from .watch import MENTIONS, Options, Watch
 
 FUNCTION = "_kernel_or_user_hit"
@@ -111,6 +112,12 @@ class KernelWatch(Watch):
     """A kwatch with -k.  ``bp`` is its catchpoint; ``asked`` the user's own condition."""
 
     in_registers = False
+    programs: Programs | None = None
+    program: Loaded | None = None  # the kernel tests the condition
+    judged: Judged | None = None  # who tests it; None where there is no condition
+    compiled_for: tuple[object, ...] = ()
+    stopped: Stopped | None = None  # what the program said of the trap in hand
+    sees_kernel = True
 
     def __init__(
         self,
@@ -144,16 +151,35 @@ class KernelWatch(Watch):
 
     @property
     def mention(self) -> str:
-        return f"{MENTIONS[self.access]} {self.number}: {self.expression} (user and kernel)"
+        text = f"{MENTIONS[self.access]} {self.number}: {self.expression}"
+        return f"{text} (user and kernel)" if self.sees_kernel else text
+
+    @property
+    def how(self) -> str:
+        """What it has that others have not."""
+        parts = ["user and kernel"] if self.sees_kernel else []
+        if self.judged is not None:
+            parts.append(f"condition {self.judged.text}")
+        return "; ".join(parts) or "by perf"
+
+    @property
+    def judged_in_kernel(self) -> bool:
+        return self.program is not None
 
     @property
     def user_condition(self) -> str | None:
         return self.asked
 
     def cut(self, regions: tuple[Region, ...]) -> frozenset[Piece]:
+        mark = BY_PERF | kernel_conditions.mark(self)
         return frozenset(
-            Piece(p.address, p.length, p.rw | BY_PERF) for r in regions for p in r.pieces()
+            Piece(p.address, p.length, p.rw | mark) for r in regions for p in r.pieces()
         )
+
+    def watch_regions(self, regions: tuple[Region, ...]) -> None:
+        if self.programs is not None:
+            self.programs.refresh(self, regions)
+        super().watch_regions(regions)
 
     # The condition, as gdb has it.
 

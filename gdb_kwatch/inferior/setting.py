@@ -19,7 +19,7 @@ from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import by_value, gdbfacts
 from .gdbfacts import language
-from .kernel_setting import sees_kernel, set_kernel_watch
+from .kernel_setting import judged, sees_kernel, set_judged_watch, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
 from .session import Session
 from .watch import Listener, Options, Watch
@@ -92,14 +92,22 @@ def set_watch(
             # in each process; with -location it would keep an address of the last one.
             location = False
     options = Options(request.every, spec, place, priority, request.everywhere, name, listener)
-    if kernel:
-        with language("c") if place else nullcontext():
+    with language("c") if place else nullcontext():
+        judge = judged(session, request, expression, location, lvalue) if make is None else None
+        if kernel:
             seen = set_kernel_watch(session, request, expression, location, options, lvalue)
-        if seen is not None:
-            return seen
+        elif judge is not None and not judge.reason:
+            where = expression, location, options, lvalue
+            seen, judge = set_judged_watch(session, request, *where)
+        else:
+            seen = None
+    if seen is not None:
+        return seen
+    if kernel:
         _check_size(request, lvalue.regions)
     with language("c") if place else nullcontext():
         watch = _make(session, request, expression, location, options, make)
+    watch.judged = judge
     if watch.bp.type == gdb.BP_WATCHPOINT and live:
         watch.bp.delete()
         advice = f"'kwatch -location {request.expression}' watches the memory that it names now."

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import gdb
 
@@ -18,7 +19,9 @@ from gdb_kwatch.core.records import ACCESS_RW, Region
 from .access import Access, find_access
 from .lvalues import NotWatchable, frame_or_none, printed, resolve
 from .machine_code import symbol_of
-from .session import Session
+
+if TYPE_CHECKING:
+    from .session import Session
 
 _INTEGERS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_RANGE)
 _MOST = SLOTS * 8

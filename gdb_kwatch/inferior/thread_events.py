@@ -7,11 +7,12 @@ to the thread that it was inherited from (``perf_event_fasync``, kernel/events/c
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from gdb_kwatch.core.debugreg import BY_PERF, KERNEL_ONLY, Piece
+from gdb_kwatch.core.debugreg import KERNEL_ONLY, USER_ONLY, Piece
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, Event, NoDescriptors, Request
 from gdb_kwatch.linux.signals import HARMLESS
 
@@ -48,8 +49,11 @@ def _many_files() -> Iterator[None]:
 class ThreadEvents:
     """All events of a session, by LWP and piece (with BY_PERF, as in `Watch.pieces`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Callable[[int], int | None] = lambda rw: None) -> None:
+        """``program`` gives the descriptor of the BPF program for a piece with such marks."""
+        self._program = program
         self._events: dict[int, dict[Piece, Event]] = {}
+        self._totals: Counter[Piece] = Counter()  # what was told by `fresh`, or of closed events
         self.signal: int = HARMLESS[0]
 
     def want(self, lwp: int, pieces: Iterable[Piece]) -> None:
@@ -57,7 +61,7 @@ class ThreadEvents:
         wanted = set(pieces)
         there = self._events.setdefault(lwp, {})
         for piece in there.keys() - wanted:
-            there.pop(piece).close()
+            self._close(piece, there.pop(piece))
         if wanted - there.keys():
             with _many_files():
                 for piece in sorted(wanted - there.keys()):
@@ -66,9 +70,14 @@ class ThreadEvents:
             del self._events[lwp]
 
     def _open(self, lwp: int, piece: Piece) -> Event:
-        rw = piece.rw & ~(BY_PERF | KERNEL_ONLY)
-        user = not piece.rw & KERNEL_ONLY
-        request = Request(piece.address, piece.length, rw, user=user, samples=SAMPLE_IP)
+        request = Request(
+            piece.address,
+            piece.length,
+            piece.rw & 3,
+            user=not piece.rw & KERNEL_ONLY,
+            kernel=not piece.rw & USER_ONLY,
+            samples=SAMPLE_IP,
+        )
         event = Event(request, lwp)
         try:
             try:
@@ -77,6 +86,9 @@ class ThreadEvents:
                 if event.fd >= _LOWEST // 2:  # the hard limit is low: leave gdb some
                     raise
             event.map()
+            program = self._program(piece.rw)
+            if program is not None:
+                event.set_bpf(program)
             event.signal(self.signal)
         except OSError:
             event.close()
@@ -90,11 +102,28 @@ class ThreadEvents:
         for piece, event in self._events.get(lwp, {}).items():
             total = event.fresh()
             if total:
+                self._totals[piece] += total
                 samples, _ = event.samples()
                 user = [sample.ip for sample in samples if not sample.kernel]
                 kernel = len(samples) - len(user)
                 found[piece] = Count(total, kernel, len(user), user[-1] if user else 0)
         return found
+
+    def total(self, pieces: Iterable[Piece]) -> int:
+        """How often they were hit on all threads, those that have ended too."""
+        asked = set(pieces)
+        unread = sum(
+            event.count() - event.seen
+            for events in self._events.values()
+            for piece, event in events.items()
+            if piece in asked
+        )
+        return unread + sum(self._totals[piece] for piece in asked)
+
+    def _close(self, piece: Piece, event: Event) -> None:
+        with suppress(OSError):
+            self._totals[piece] += event.fresh()
+        event.close()
 
     def is_unread(self, pieces: Iterable[Piece]) -> bool:
         """Whether some thread has hits of one of ``pieces`` that `fresh` has not told yet."""
@@ -137,5 +166,5 @@ class ThreadEvents:
     def close(self, lwp: int | None = None) -> None:
         """Give back the slots of one thread, or of all."""
         for one in [lwp] if lwp is not None else list(self._events):
-            for event in self._events.pop(one, {}).values():
-                event.close()
+            for piece, event in self._events.pop(one, {}).items():
+                self._close(piece, event)

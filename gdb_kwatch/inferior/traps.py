@@ -406,6 +406,8 @@ class Engine:
         for watch in list(self.registry.here()):
             if not watch.armed or watch.lvalue is None or not self.registry.follows(watch):
                 continue
+            if watch.judged_in_kernel:
+                continue
             if region is not None and not overlap(watch.regions, *region):
                 continue
             new, old = watch.lvalue.read(inferior), watch.last

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import gdb
 
@@ -19,6 +19,9 @@ from gdb_kwatch.core.records import ACCESS_RW, Region
 from . import gdbfacts
 from .lvalues import Lvalue, Reading, frame_or_none
 from .sentinels import next_made
+
+if TYPE_CHECKING:
+    from .kernel_conditions import Judged
 
 KINDS = {
     gdb.BP_WATCHPOINT: ("watch", "write"),
@@ -73,10 +76,12 @@ class Watch:
     ``enabled`` is what the user wants.  The gdb.Breakpoint itself is also off while it waits for a
     slot, and while it is ``carried``: then a sentinel alone watches for it, and the engine judges.
     ``in_registers``: gdb itself puts it into the debug registers, through ptrace.  ``sight``:
-    what perf watches for it besides.
+    what perf watches for it besides.  ``judged``: who tests its condition.
     """
 
     in_registers = True
+    judged_in_kernel = False
+    judged: Judged | None = None
     sight: frozenset[Piece] = frozenset()
 
     def __init__(

@@ -23,7 +23,7 @@ class ShowPrefix(gdb.Command):
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        for name in ("adopt", "history", "kernel", "merge", "policy"):
+        for name in ("adopt", "history", "kernel", "kernel-conditions", "merge", "policy"):
             gdb.write(f"{name}:  ")
             gdb.execute(f"show kwatch {name}")
 
@@ -68,6 +68,31 @@ class HistoryLimit(gdb.Parameter):
 
     def get_show_string(self, value: str) -> str:
         return f"kwatch remembers {value} traps."
+
+
+class KernelConditions(gdb.Parameter):
+    """Whether conditions of kwatches are tested in the kernel: auto or off.
+
+    With auto, a condition that can be compiled runs in the kernel where rights, kernel and
+    slots allow, and the program stops only where it holds.  'kwatch list' says for each who
+    tests it, and why.  With off, gdb tests them all, at each trap."""
+
+    set_doc = "Set whether conditions of kwatches are tested in the kernel."
+    show_doc = "Show whether conditions of kwatches are tested in the kernel."
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(
+            "kwatch kernel-conditions", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ENUM, (AUTO, OFF)
+        )
+        self.value = AUTO
+        self.session = session
+
+    def get_set_string(self) -> str:
+        self.session.kernel.judge_in(self.value)
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"Testing conditions of kwatches in the kernel is {value}."
 
 
 class Merge(gdb.Parameter):
@@ -153,6 +178,7 @@ def define(session: Session) -> None:
     ShowPrefix()
     Adopt(session)
     HistoryLimit(session)
+    KernelConditions(session)
     Merge(session)
     Policy(session)
     Kernel(session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gdb_kwatch.core.arbiter import NORMAL, priority_name
+from gdb_kwatch.inferior.kernel_watch import KernelWatch
 from gdb_kwatch.inferior.watch import Watch
 
 
@@ -17,7 +18,13 @@ def _lines(watch: Watch) -> str:
     assert watch.options is not None
     bp = watch.bp
     words = ["kwatch", *{"write": (), "access": ("-a",), "read": ("-r",)}[watch.access]]
-    flags = (("-every", watch.every), ("-t", bp.temporary), ("-g", watch.everywhere))
+    kernel = isinstance(watch, KernelWatch) and watch.sees_kernel
+    flags = (
+        ("-k", kernel),
+        ("-every", watch.every),
+        ("-t", bp.temporary),
+        ("-g", watch.everywhere),
+    )
     words += [word for word, on in flags if on]
     if watch.priority != NORMAL:
         words += ["-p", priority_name(watch.priority)]
@@ -26,8 +33,8 @@ def _lines(watch: Watch) -> str:
         words.append(f"thread {bp.thread}")
     if bp.task:
         words.append(f"task {bp.task}")
-    if bp.condition:
-        words.append(f"if {bp.condition}")
+    if watch.user_condition:
+        words.append(f"if {watch.user_condition}")
     lines = [" ".join(words)]
     if bp.ignore_count:
         lines.append(f"ignore $bpnum {bp.ignore_count}")

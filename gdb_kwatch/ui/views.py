@@ -12,6 +12,7 @@ from gdb_kwatch.core.arbiter import priority_name
 from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
 from gdb_kwatch.inferior.arbitration import WHO
+from gdb_kwatch.inferior.kernel_watch import KernelWatch
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.threads import Armed, Threads, ThreadSlots
 from gdb_kwatch.inferior.watch import INSTALLED, PENDING, SOFTWARE, Watch
@@ -83,6 +84,7 @@ class Views:
             "temporary": watch.temporary,
             "reason": watch.reason or None,
             "kernel": not watch.in_registers or bool(watch.sight),
+            "judged": watch.judged.text if watch.judged is not None else None,
         }
 
     def list_text(self) -> str:
@@ -103,8 +105,10 @@ class Views:
                 what += f" thread {watch.bp.thread}"
             if watch.user_condition:
                 what += f" if {watch.user_condition}"
-            if not watch.in_registers:
-                what += " (user and kernel)"
+            if isinstance(watch, KernelWatch):
+                what += f" ({watch.how})"
+            elif watch.judged is not None and watch.user_condition:
+                what += f" (condition {watch.judged.text})"
             if watch.temporary:
                 what += " (temporary)"
             rows.append(
@@ -152,6 +156,8 @@ class Views:
         """How often it was touched, in all inferiors.  gdb counts where kwatch sees no trap."""
         if watch.access == "execute" or watch.state == SOFTWARE:
             return int(watch.bp.hit_count)
+        if watch.judged_in_kernel:
+            return self.session.kernel.hits_of(watch)
         return sum(leg.hits for leg in self.session.registry.owners() if leg.head is watch)
 
     # kwatch slots

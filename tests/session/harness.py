@@ -78,6 +78,7 @@ class Gdb:
     allow:  words of FORBIDDEN that this session may print
     extra:  more arguments for gdb, before the program
     before: a command line that runs gdb
+    kernel_conditions: conditions are tested in the kernel, where it is allowed; else by gdb
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Gdb:
         allow: tuple[str, ...] = (),
         extra: tuple[str, ...] = (),
         before: tuple[str, ...] = (),
+        kernel_conditions: bool = False,
         folder: Path | None = None,
     ) -> None:
         self.allow = allow
@@ -99,7 +101,10 @@ class Gdb:
         for setting in SETTINGS:
             arguments += ["-iex", setting]
         if kwatch:
-            arguments += ["-iex" if early else "-ex", f"source {GDBINIT}"]
+            when = "-iex" if early else "-ex"
+            arguments += [when, f"source {GDBINIT}"]
+            if not kernel_conditions:
+                arguments += [when, "set kwatch kernel-conditions off"]
         arguments += ["-ex", f"set prompt {PROMPT}", *extra]
         if program is not None:
             arguments.append(str(program))

@@ -1,0 +1,199 @@
+"""Conditions that the kernel tests: the same answers as gdb's, and no stop for a false one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import line
+
+from gdb_kwatch.linux import filters as kernel
+
+REFUSED = kernel.why_not()
+NOBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+pytestmark = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+CASES = 2000
+
+
+def judged(gdb, number: int = 2) -> str:
+    return gdb.list()[number]["judged"]
+
+
+def loop(session, writes: int):
+    return session("loop", extra=("-ex", f"set args {writes}"), kernel_conditions=True)
+
+
+def test_one_stop_in_100_000_writes_and_all_are_counted(session):
+    with loop(session, 100_000) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a == 99997")
+        assert "condition in kernel" in gdb.cmd("kwatch list")
+        out = gdb.cont(timeout=120)
+        assert re.search(r"^Hardware watchpoint 2: a +perf +write +99996 +99997", out, re.M)
+        assert "hit (i=i@entry=99997)" in out
+        assert gdb.value("a") == "99997"
+        assert "exited normally" in gdb.cont(timeout=60)
+        assert gdb.list()[2]["hits"] == 100_000
+        assert [len(t["hits"]) for t in gdb.hits()] == [1]
+
+
+@pytest.mark.parametrize("seed", [20261123])
+def test_the_kernel_answers_as_gdb_does(session, seed):
+    with session("conditions", kernel_conditions=True) as gdb:
+        gdb.cmd("break stopped")
+        gdb.cmd("commands 1\nsilent\nend")
+        gdb.cmd("run")
+        gdb.cmd(f"python CASES, SEED = {CASES}, {seed}")
+        out = gdb.cmd(f"source {Path(__file__).parent}/random_conditions.py", timeout=200)
+        found = re.search(r"^cases (\d+) differences (\d+) (.*)$", out, re.M)
+        assert found, out[-2000:]
+        assert (int(found.group(1)), int(found.group(2))) == (CASES, 0), out[-2000:]
+        for kind in ("true", "false", "Division", "memory"):
+            assert re.search(rf"'{kind}': [1-9]", found.group(3)), "each answer was seen"
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"),
+    [
+        ("hit(a) == 3", "in gdb: it calls a function"),
+        ("a * 1.5 > 3", "in gdb: "),
+        ('$_streq("a", "b")', "in gdb: "),
+        ('$_gdb_setting("width") == a', "in gdb: "),
+        ("a > 3", "in kernel"),
+        ("$new - $old > 1", "in kernel"),
+        ("$_thread == 1 && a == 3", "in kernel"),
+        ("b + c == 0 && a == 3", "in kernel"),
+    ],
+)
+def test_the_list_says_who_tests_it(session, condition, why):
+    with loop(session, 10) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"kwatch a if {condition}")
+        assert judged(gdb).startswith(why)
+        if why != "in kernel":
+            assert f"condition {why}" in gdb.cmd("kwatch list")
+            assert "hw watchpoint" in gdb.cmd("info breakpoints")
+
+
+def test_off_and_auto(session):
+    with loop(session, 10) as gdb:
+        assert "is auto" in gdb.cmd("show kwatch kernel-conditions")
+        gdb.run_to("main")
+        gdb.cmd("set kwatch kernel-conditions off")
+        gdb.cmd("kwatch a if a == 3")
+        assert judged(gdb) == "in gdb: set kwatch kernel-conditions is off"
+        gdb.cmd("delete")
+        gdb.cmd("set kwatch kernel-conditions auto")
+        gdb.cmd("kwatch a if a == 3")
+        assert judged(gdb, 3) == "in kernel"
+        gdb.cmd("set kwatch kernel-conditions off")
+        assert judged(gdb, 3).startswith("in gdb")
+        assert "3" in gdb.cont()
+        assert gdb.value("a") == "3"
+
+
+def test_what_gdb_could_not_evaluate_stops_with_its_words(session):
+    with loop(session, 20) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if 100 / (a - 7) == 1000")
+        out = gdb.cont()
+        assert "Error in testing condition for breakpoint 2:\nDivision by zero" in out
+        assert gdb.value("a") == "7"
+        gdb.cmd("condition 2 *(int *) (a - 9 ? &b : 0) == 77")
+        out = gdb.cont()
+        assert gdb.value("a") == "9" or "in gdb" in judged(gdb)
+
+
+def test_gdbs_own_commands_work_on_it(session):
+    with loop(session, 50) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a % 10 == 0")
+        gdb.cmd("ignore 2 1")
+        gdb.cmd("commands 2\necho said\\n\nend")
+        out = gdb.cont()
+        assert "said" in out
+        assert gdb.value("a") == "20"
+        gdb.cmd("condition 2 a == 25")
+        assert judged(gdb) == "in kernel"
+        gdb.cont()
+        assert gdb.value("a") == "25"
+        gdb.cmd("disable 2")
+        gdb.go_to("hit if i == 35")
+        gdb.cmd("enable 2")
+        gdb.cmd("condition 2 a == 37")
+        gdb.cont()
+        assert gdb.value("a") == "37"
+        gdb.cmd("delete 2")
+        assert gdb.json("kwatch slots")[0]["perf"] == []
+        assert "exited normally" in gdb.cont()
+
+
+def test_a_write_of_the_same_value_is_none(session):
+    """The rule of plain watchpoints runs in the kernel; what the user writes is no change."""
+    with loop(session, 50) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a > 9")
+        gdb.cont()
+        assert gdb.value("a") == "10"
+        gdb.cmd("set var a = 11")
+        gdb.cont()
+        assert gdb.value("a") == "12", "the program wrote 11 over the user's 11"
+
+
+def test_new_and_old_need_the_kernel(session):
+    with loop(session, 10) as gdb:
+        gdb.run_to("main")
+        out = gdb.cmd("kwatch a if $old == 1 && hit(3)")
+        assert "$old and $new are for conditions that the kernel tests" in out
+        gdb.cmd("kwatch a if $old == 6")
+        gdb.cont()
+        assert gdb.value("a") == "7"
+
+
+def test_every_thread_and_those_to_come(session):
+    with session("trace", kernel_conditions=True) as gdb:
+        gdb.cmd("set args 50")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("kwatch place if place == 3000049 || place == 1000048")
+        stops = gdb.run_out()
+        assert len(stops) == 2
+        assert {hit["new"] for t in gdb.stops() for hit in t["hits"]} == {"3000049", "1000048"}
+        assert gdb.list()[2]["hits"] == 4 * (50 + 25 + 13)
+
+
+def test_a_rerun_starts_afresh(session):
+    with loop(session, 20) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a == 5")
+        gdb.cont()
+        assert gdb.value("a") == "5"
+        gdb.run_to("main")
+        assert gdb.value("a") == "0"
+        gdb.cont()
+        assert gdb.value("a") == "5"
+
+
+def test_saved_and_restored(session):
+    with loop(session, 20) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a == 5")
+        gdb.cmd(f"kwatch save {gdb.folder}/saved")
+        gdb.cmd("delete")
+        gdb.cmd(f"source {gdb.folder}/saved")
+        assert gdb.list()[3]["condition"] == "a == 5"
+        gdb.cont()
+        assert gdb.value("a") == "5"
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
+def test_without_rights_gdb_tests_it(session):
+    with session(
+        "loop", extra=("-ex", "set args 20"), before=NOBODY, kernel_conditions=True
+    ) as gdb:
+        gdb.run_to("main")
+        assert "Hardware watchpoint 2: a" in gdb.cmd("kwatch a if a == 5")
+        assert re.search(r"in gdb: .*CAP_(BPF|PERFMON)", judged(gdb))
+        gdb.cont()
+        assert gdb.value("a") == "5"
