@@ -153,16 +153,22 @@ class KernelHits:
         """``set kwatch kernel``.  Raises gdb.GdbError where it is asked for and cannot be had."""
         error = perf_event.why_not() if mode != OFF else None
         if error is not None:
-            text = f"hits inside system calls cannot be seen here: {error.strerror}"
-            remedy = f" ({error.remedy})" if error.remedy else ""
             if mode == ON:
-                raise gdb.GdbError(f"{text}{remedy}.")
-            self.tell_once(f"{text}{remedy}; the debug registers are used alone")
+                text = f"hits inside system calls cannot be seen here: {error.strerror}"
+                raise gdb.GdbError(f"{text}{f' ({error.remedy})' if error.remedy else ''}.")
+            self.fall_back(str(error.strerror), error.remedy)
         self.mode = mode
         if mode == OFF:
             self.sight.remove()
         self._settle()
         self.serve()
+
+    def fall_back(self, reason: str, remedy: str) -> None:
+        """``set kwatch kernel auto`` where it cannot be had; told once."""
+        self.tell_once(
+            f"hits inside system calls are not seen, the debug registers are used alone: {reason}"
+            f"{f' ({remedy})' if remedy else ''}"
+        )
 
     def serve(self) -> None:
         """What may not be made in a breakpoint event: the catchpoint for gdb's own."""

@@ -90,10 +90,7 @@ def set_kernel_watch(
                 error = failed
         reason, remedy = str(error.strerror), error.remedy
     if not request.kernel and hits.mode == AUTO:
-        hits.tell_once(
-            f"hits inside system calls are not seen, the debug registers are used alone: {reason}"
-            f"{f' ({remedy})' if remedy else ''}"
-        )
+        hits.fall_back(reason, remedy)
         return None
     option = "-k " if request.kernel else ""
     raise gdb.GdbError(

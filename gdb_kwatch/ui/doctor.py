@@ -11,7 +11,7 @@ from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.inferior import faults, gdbfacts
 from gdb_kwatch.inferior.gdbfacts import can_read_registers
 from gdb_kwatch.inferior.session import Session
-from gdb_kwatch.linux import canary, rights
+from gdb_kwatch.linux import canary, kernel_canary, perf_event, rights
 from gdb_kwatch.linux.rights import Fact
 
 
@@ -29,6 +29,7 @@ def facts(session: Session) -> list[Fact]:
         *_off(session),
         rights.ptrace_fact(),
         rights.perf_fact(),
+        _kernel_hits(session),
         *(_library(name) for name in ("tabulate", "pygments")),
     ]
     if faults.last() is not None:
@@ -76,6 +77,21 @@ def _canary() -> Fact:
         "debug registers do not work here: in a container allow SYS_PTRACE; under a hypervisor, "
         "let it pass debug registers to the guest",
     )
+
+
+def _kernel_hits(session: Session) -> Fact:
+    """Whether kwatch -k works: asked of the kernel, then tried."""
+    name = "hits inside system calls"
+    instead = "without, they are found by value at the next stop, as untrapped"
+    error = perf_event.why_not()
+    if error is not None:
+        remedy = f"{error.remedy}; {instead}" if error.remedy else instead
+        return Fact(name, f"kwatch -k is refused: {error.strerror}", False, remedy, needed=False)
+    bird = kernel_canary.run()
+    if not bird.trapped:
+        text = f"kwatch -k does not work on Linux {rights.kernel_release()}: {bird.text}"
+        return Fact(name, text, False, instead, needed=False)
+    return Fact(name, f"kwatch -k works: {bird.text} (set kwatch kernel {session.kernel.mode})")
 
 
 def _hardware() -> Fact:
