@@ -272,8 +272,6 @@ class KernelHits:
                 watch.asked = condition
             if thread is not None:
                 watch.on_thread = _global_number(thread)
-                if HAS_OBJECTS:
-                    watch.bp.thread = watch.on_thread
             self.session.take_in(watch)
             self._put_condition(watch)
             self.registry.resolve(watch)
@@ -298,9 +296,7 @@ class KernelHits:
     # Which event stands where.
 
     def _threads_of(self, watch: Watch) -> list[tuple[int, gdb.InferiorThread]]:
-        only = watch.bp.thread if watch.bp.is_valid() else None
-        if isinstance(watch, KernelWatch) and not HAS_OBJECTS:
-            only = watch.on_thread
+        only = watch.only_thread if watch.bp.is_valid() else None
         found = []
         for inferior in gdb.inferiors():
             if not inferior.pid or (gdbfacts.program_of(inferior) or watch.progspace) != (
@@ -427,12 +423,9 @@ class KernelHits:
             self.registry.resolve(watch)
             self.registry.aim()
             self.rearm()
-        thread, watch.thread = watch.thread, watch.bp.thread
         if watch.on != watch.bp.enabled:
             self.registry.switched(watch)
             self.session.at_change(watch)
-            self.rearm()
-        elif thread != watch.thread:
             self.rearm()
 
     @guarded()

@@ -132,7 +132,9 @@ class KernelWatch(Watch):
         self._location = location
         self.asked = condition
         super().__init__(bp, options, ("kwatch", access))
-        self.on_thread: int | None = None  # for gdb 10, which can tell no catchpoint
+        # Not by gdb: gdb 16 ends itself where a catchpoint is given a thread (`re_set: Assertion
+        # `locations ().size () == 1' failed`, breakpoint.c).
+        self.on_thread: int | None = None
         self.needs_frame = not location and gdbfacts.needs_frame(text)
 
     @property
@@ -167,6 +169,10 @@ class KernelWatch(Watch):
         return self.program is not None
 
     @property
+    def only_thread(self) -> int | None:
+        return self.on_thread
+
+    @property
     def user_condition(self) -> str | None:
         return self.asked
 
@@ -186,7 +192,8 @@ class KernelWatch(Watch):
     @property
     def call(self) -> str:
         """What gdb is to evaluate at each signal."""
-        words = [str(self.number), _quoted(self.expression)]
+        thread = f" thread {self.on_thread}" if self.on_thread is not None else ""
+        words = [str(self.number), _quoted(self.expression + thread)]
         if self.asked:
             words.append(_quoted(self.asked))
         return f"${FUNCTION}({', '.join(words)})"

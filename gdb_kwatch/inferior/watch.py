@@ -155,6 +155,11 @@ class Watch:
         return bool(self.bp.is_valid() and self.bp.temporary)
 
     @property
+    def only_thread(self) -> int | None:
+        """The one thread that it is for, by its global number."""
+        return self.bp.thread
+
+    @property
     def user_condition(self) -> str | None:
         """The condition that the user has set."""
         return self.bp.condition

@@ -29,8 +29,8 @@ def _lines(watch: Watch) -> str:
     if watch.priority != NORMAL:
         words += ["-p", priority_name(watch.priority)]
     words.append(watch.options.spec or f"-- {watch.watched}")
-    if bp.thread is not None:
-        words.append(f"thread {bp.thread}")
+    if watch.only_thread is not None:
+        words.append(f"thread {watch.only_thread}")
     if bp.task:
         words.append(f"task {bp.task}")
     if watch.user_condition:

@@ -80,7 +80,7 @@ class Views:
             "everywhere": watch.everywhere,
             "name": watch.options.name if watch.options is not None else "",
             "every": watch.every,
-            "thread": watch.bp.thread,
+            "thread": watch.only_thread,
             "temporary": watch.temporary,
             "reason": watch.reason or None,
             "kernel": not watch.in_registers or bool(watch.sight),
@@ -101,8 +101,8 @@ class Views:
                 what += f" ({watch.options.name})"
             if watch.everywhere:
                 what += " (all inferiors)"
-            if watch.bp.thread is not None:
-                what += f" thread {watch.bp.thread}"
+            if watch.only_thread is not None:
+                what += f" thread {watch.only_thread}"
             if watch.user_condition:
                 what += f" if {watch.user_condition}"
             if isinstance(watch, KernelWatch):

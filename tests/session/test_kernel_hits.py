@@ -259,3 +259,110 @@ def test_slots_that_ptrace_keeps_are_told(session):
         assert "4 by ptrace, which keeps what gdb's watchpoints have used" in answer
         assert gdb.list() == {}
         assert left(gdb) == "0 0 False"
+
+
+def test_gdbs_own_watch_with_kernel_sight(session):
+    """Three watchpoints: one slot is left, so the first one has sight by a counter of perf's, and
+    what the same call does to the others is told by value, in the same trap."""
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        assert gdb.cmd("set kwatch kernel on") == ""
+        answer = gdb.cmd(f"watch {PLACES[0]}")
+        assert "the kernel's accesses are seen too, by a second slot (perf)" in answer
+        for place in PLACES[1:]:
+            gdb.cmd(f"watch {place}")
+        listed = gdb.cmd("info breakpoints")
+        assert re.search(r"^\d+ +catchpoint ", listed, re.M)
+        assert 'stop only if $_kernel_hit("a watchpoint of gdb\'s own")' in listed
+        rows = gdb.list()
+        first, second, third = sorted(rows)
+        assert [rows[n]["kernel"] for n in (first, second, third)] == [True, False, False]
+        assert len(gdb.json("kwatch slots")[0]["perf"]) == 1
+        stops = gdb.run_out()
+        assert len(stops) == 3
+        read, store, again = gdb.hits()
+        assert numbers(read) == [first, second]
+        assert [hit["seen_by"] for hit in read["hits"]] == ["counter", "value"]
+        assert (read["origin"], read["call"]["name"], read["function"]) == (
+            "kernel",
+            "read",
+            "fill",
+        )
+        assert (store["origin"], numbers(store)) == ("user", [first])
+        assert store["hits"][0]["seen_by"] == "dr6"
+        assert "Old value = " in stops[1]  # gdb's own report
+        assert (again["origin"], numbers(again)) == ("kernel", [first])
+        assert all(trap["stopped"] for trap in (read, store, again))
+
+
+def test_kernel_sight_of_two_by_two_slots(session):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set kwatch kernel on")
+        gdb.cmd(f"watch {PLACES[0]}")
+        gdb.cmd(f"watch {PLACES[1]} if buf[1] == '1'")
+        number = max(gdb.list())
+        gdb.cmd(f"commands {number}\necho commands ran\\n\nend")
+        out = gdb.cont()
+        assert "2 watchpoints hit by the kernel" in out
+        assert out.count("perf x8") == 2
+        assert "commands ran" in out
+        # One more of gdb's own: sight gives up a slot at once.
+        answer = gdb.cmd("up")
+        answer = gdb.cmd("watch *(long *) &buf[48]")
+        assert "does not see the kernel's accesses" in answer
+        assert len(gdb.json("kwatch slots")[0]["perf"]) == 1
+        assert len(gdb.run_out()) == 2
+
+
+@pytest.mark.parametrize("by", ["set kwatch kernel off", "delete", "delete 2"])
+def test_kernel_sight_leaves_nothing(session, by):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set kwatch kernel on")
+        gdb.cmd(f"watch {PLACES[0]}")
+        assert left(gdb) == "1 1 True"
+        gdb.cmd(by)
+        assert left(gdb) == "0 0 " + ("False" if by != "delete 2" else "True")
+        gdb.cmd("set kwatch kernel off")
+        assert left(gdb) == "0 0 False"
+        assert "catchpoint" not in gdb.cmd("info breakpoints")
+
+
+def test_a_kwatch_while_kernel_is_on_or_auto(session):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        for mode in ("on", "auto"):
+            gdb.cmd(f"set kwatch kernel {mode}")
+            assert "(user and kernel)" in gdb.cmd(f"kwatch {PLACES[0]}")
+            gdb.cmd("delete")
+        for n in range(0, 32, 8):
+            gdb.cmd(f"kwatch *(long *) &buf[{n}]")
+        assert len(gdb.list()) == 4
+        answer = gdb.cmd("set kwatch kernel sometimes")
+        assert "Undefined item" in answer
+
+
+def test_save_keeps_it(session, tmp_path):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -k -every buf[0] if buf[1] == '1'")
+        path = tmp_path / "saved.gdb"
+        gdb.cmd(f"kwatch save {path}")
+        assert path.read_text() == "kwatch -k -every -- buf[0] if buf[1] == '1'\n"
+        gdb.cmd("delete")
+        gdb.cmd(f"source {path}")
+        (entry,) = gdb.list().values()
+        assert (entry["kernel"], entry["every"]) == (True, True)
+        assert entry["condition"] == "buf[1] == '1'"
+
+
+def test_off_and_on_again(session):
+    with session("syscall") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -k buf[0]")
+        gdb.cmd("kwatch off")
+        assert left(gdb).startswith("0 0")
+        gdb.cmd("kwatch on")
+        assert left(gdb) == "1 1 True"
+        assert "hit by the kernel" in gdb.cont()
