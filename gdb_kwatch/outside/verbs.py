@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from gdb_kwatch import places
-from gdb_kwatch.outside import demo, doctor, say, setup, startup, testing
+from gdb_kwatch.outside import attached, demo, doctor, say, setup, startup, testing
 
 EXIT_CODES = "Exit code: 0 fine; 1 not; 2 something must be done first, and it is said what."
 
@@ -45,6 +45,8 @@ def _terminated(*_: object) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.verb == "demo":
         return demo.run()
+    if options.verb in ("who", "trace"):
+        return attached.run(options)
     if options.verb == "doctor":
         return doctor.run()
     if options.verb == "uninstall":
@@ -100,6 +102,31 @@ def _parser() -> argparse.ArgumentParser:
         "show what works on this machine, and what to do about the rest",
         "Looks from outside gdb, then runs `kwatch doctor` inside it.",
     )
+    who = verb(
+        "who",
+        "show which instructions touch a place in a running process",
+        "Attaches gdb for some seconds, then the process runs on. `help kwatch who` in gdb "
+        "tells more.",
+    )
+    trace = verb(
+        "trace",
+        "record every access of a place in a running process into a file",
+        "The suffix of FILE tells the format: .json, .csv, .trace.json (Perfetto), .folded.",
+    )
+    for one in (who, trace):
+        one.add_argument("-p", dest="pid", type=int, required=True, help="the process")
+        one.add_argument("expression", metavar="EXPR", help="what to watch")
+        one.add_argument(
+            "-for", dest="seconds", type=float, default=5.0, help="for how many seconds (5)"
+        )
+        one.add_argument("-a", dest="reads", action="store_true", help="reads, too")
+        one.add_argument("-k", dest="kernel", action="store_true", help="by system calls, too")
+        one.add_argument("-from", dest="only", action="append", default=[], metavar="CODE")
+        one.add_argument("-not-from", dest="without", action="append", default=[], metavar="CODE")
+        one.add_argument("-if", dest="condition", metavar="COND", help="only where COND holds")
+    who.add_argument("-json", action="store_true", help="rows as JSON")
+    trace.add_argument("-o", dest="file", metavar="FILE", required=True, help="what to write")
+    trace.add_argument("-stack", type=int, default=0, metavar="N", help="with N callers")
     verb(
         "bench",
         "measure what kwatch costs beside gdb's own watch",
