@@ -69,6 +69,7 @@ HELPERS = {
     "get_current_pid_tgid": 14,
     "get_stack": 67,  # 4.18
     "probe_read_user": 112,  # 5.5
+    "get_ns_current_pid_tgid": 120,  # 5.7
     "ringbuf_output": 130,  # 5.8
     "ringbuf_reserve": 131,
     "ringbuf_submit": 132,
@@ -251,6 +252,28 @@ class Program:
                 imm = maps[imm]
             code += _INSN.pack(opcode, dst | src << 4, off, imm)
         return bytes(code)
+
+
+def current(program: Program, namespace: tuple[int, int] | None, scratch: int) -> None:
+    """R0 = the process (upper half) and thread that run now, as ``namespace`` numbers them: device
+    and inode of a PID namespace, None for the first one.  A task of another namespace has its
+    numbers of the first.  ``scratch``: 8 bytes of the stack, from R10."""
+    if namespace is None:
+        program.call("get_current_pid_tgid")
+        return
+    other, done = program.new_label(), program.new_label()
+    program.number(R1, namespace[0])
+    program.number(R2, namespace[1])
+    program.mov(R3, R10)
+    program.alu("add", R3, scratch)
+    program.mov(R4, 8)
+    program.call("get_ns_current_pid_tgid")
+    program.jump_if("ne", R0, 0, other)
+    program.load(R0, R10, scratch)
+    program.jump(done)
+    program.label(other)
+    program.call("get_current_pid_tgid")
+    program.label(done)
 
 
 def _signed32(value: int) -> int:

@@ -176,6 +176,7 @@ class Frame:
     new, old, scratch, temporaries: offsets from R10; temporaries grow downwards
     state, fault: offsets from R9, of the reason of a failure and of its address
     failed: the label to go to then
+    namespace: of the threads' numbers (bpf.current)
     """
 
     new: int
@@ -185,6 +186,7 @@ class Frame:
     state: int
     fault: int
     failed: str
+    namespace: tuple[int, int] | None = None
 
 
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
@@ -217,7 +219,7 @@ class Translation:
         elif isinstance(node, CpuRegister):
             self._register(node)
         elif isinstance(node, ThreadId):
-            program.call("get_current_pid_tgid")
+            bpf.current(program, self.frame.namespace, self.frame.scratch)
             program.extend(R0, node.kind.size, node.kind.signed)
         elif isinstance(node, Unknown):
             self._fail(UNKNOWN)

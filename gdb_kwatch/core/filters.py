@@ -62,6 +62,7 @@ class Kernel:
 
     fetching: bool = True  # atomic operations that answer (Linux 5.12)
     system_calls: bool = True  # task_pt_regs (5.15, with BTF)
+    namespace: tuple[int, int] | None = None  # whose numbers of threads are wanted
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,8 @@ class _Writer:
             self.unchanged("out")
         p.label(read)
         if self.source.condition is not None:
-            frame = Frame(_NEW, _OLD, _SCRATCH, _TEMPORARIES, STATE, FAULT, "failed")
+            where = (_NEW, _OLD, _SCRATCH, _TEMPORARIES, STATE, FAULT, "failed")
+            frame = Frame(*where, self.kernel.namespace)
             Translation(p, frame).value(self.source.condition)
             p.jump_if("eq", R0, 0, "out")
 
@@ -319,6 +321,10 @@ class _Writer:
             self.program.load(R1, R10, place + word)
             self.program.store(base, offset + word, R1)
 
+    def current(self) -> None:
+        """R0 = the process and thread that run now."""
+        bpf.current(self.program, self.kernel.namespace, _SCRATCH)
+
     def user_stack(self, base: Register, offset: int, frames: int) -> None:
         p = self.program
         p.mov(R1, R6)
@@ -350,7 +356,7 @@ def stopping(source: Source, kernel: Kernel) -> Program:
     p.mov(R8, R9)
     p.alu("add", R8, HEAD)
     p.alu("add", R8, R7)
-    p.call("get_current_pid_tgid")
+    writer.current()
     p.store(R8, layout.THREAD, R0)
     p.load(R1, R9, STATE)
     p.store(R8, layout.REASON, R1)
@@ -405,7 +411,7 @@ def recording(source: Source, kernel: Kernel, number: int, layout: RecordLayout)
         p.label(user)
     p.call("ktime_get_ns")
     p.store(R7, layout.TIME, R0)
-    p.call("get_current_pid_tgid")
+    writer.current()
     p.store(R7, layout.THREAD, R0)
     writer.copy(R7, layout.OLD, _OLD)
     writer.copy(R7, layout.new, _NEW)
@@ -457,7 +463,7 @@ def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
         p.store(R8, layout.REGISTERS + place, R1)
     p.call("ktime_get_ns")
     p.store(R8, layout.LAST_TIME, R0)
-    p.call("get_current_pid_tgid")
+    writer.current()
     p.store(R8, layout.LAST_THREAD, R0)
     # The pair's key: where the row stands, and the thread.
     p.load(R7, R8, layout.KEY)

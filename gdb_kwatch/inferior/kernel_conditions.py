@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,8 +76,9 @@ class Loaded:
         self._seen = 0
         self._waiting: dict[int, list[Stopped]] = {}
 
-    def taken(self, lwp: int) -> list[Stopped]:
-        """The stops that it asked for on a thread since this was last asked."""
+    def taken(self, lwp: int, known: Container[int] = ()) -> list[Stopped]:
+        """The stops that it asked for on a thread since this was last asked; and those of threads
+        that are not ``known``: in another PID namespace numbers are others."""
         count, layout = self.memory.word(filters.TAKEN), self.layout
         for number in range(max(self._seen, count - layout.entries), count):
             at = filters.HEAD + number % layout.entries * layout.entry
@@ -86,7 +87,10 @@ class Loaded:
             old = entry[layout.OLD : layout.OLD + self.size]
             new = entry[layout.new : layout.new + self.size]
             stop = Stopped(reason, fault, old, new)
-            self._waiting.setdefault(thread & 0xFFFFFFFF, []).append(stop)
+            thread &= 0xFFFFFFFF
+            if known and thread not in known:
+                thread = lwp
+            self._waiting.setdefault(thread, []).append(stop)
         self._seen = count
         return self._waiting.pop(lwp, [])
 

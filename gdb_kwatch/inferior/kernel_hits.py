@@ -668,7 +668,8 @@ class KernelHits:
     def _judged(self, hand: Hand, trap: Trap, watch: KernelWatch) -> None:
         """What the kernel has said of a thread's accesses: only those that stop are told."""
         assert watch.program is not None and watch.lvalue is not None
-        stops = watch.program.taken(hand.lwp)
+        known = {lwp for lwp, _ in self._threads_of(watch)}
+        stops = watch.program.taken(hand.lwp, known)
         if not stops:
             return
         watch.stopped = stops[-1]

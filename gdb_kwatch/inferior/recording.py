@@ -177,10 +177,13 @@ class ByPerfRing:
                     )
 
     def _new(self, event: gdb.ThreadEvent) -> None:
-        thread = event.inferior_thread
-        if isinstance(thread, gdb.InferiorThread) and self.events:
-            with contextlib.suppress(perf_event.PerfError):
-                self._put_on(thread.ptid[1])
+        there = {made.lwp for _, made in self.events}
+        if not there:
+            return
+        for thread in gdb.selected_inferior().threads():  # gdb 10 does not tell which is new
+            if thread.ptid[1] not in there:
+                with contextlib.suppress(perf_event.PerfError):
+                    self._put_on(thread.ptid[1])
 
     def drain(self, store: Store) -> None:
         for number, event in list(self.events):

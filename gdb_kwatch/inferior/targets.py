@@ -274,6 +274,8 @@ class Numbers:
         thread = event.inferior_thread
         if isinstance(thread, gdb.InferiorThread):
             self.of[thread.ptid[1]] = thread.num
+        else:
+            self._look()  # gdb 10 gives the inferior here
 
     def close(self) -> None:
         self._look()

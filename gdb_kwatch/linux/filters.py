@@ -6,6 +6,7 @@ import functools
 import os
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from gdb_kwatch.core import filters
 from gdb_kwatch.core.bpf import AssemblyError, Program
@@ -14,6 +15,8 @@ from gdb_kwatch.core.filters import Kernel, Source
 
 from . import bpf, perf_event
 from .perf_event import Event, NoThread, PerfError, Request
+
+_FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 
 # In the order in which they are tried: what the kernel may have, best first.
 _KERNELS = (Kernel(True, True), Kernel(True, False), Kernel(False, False))
@@ -29,6 +32,7 @@ def kernel() -> Kernel:
     maps = {filters.MEMORY: memory.fd, filters.RING: ring.fd}
     try:
         for able in _KERNELS:
+            able = replace(able, namespace=_namespace())
             try:
                 code = filters.recording(Source(0, 8), able, 0, layout).assemble(maps)
                 os.close(bpf.load(code))
@@ -41,6 +45,16 @@ def kernel() -> Kernel:
         memory.close()
     assert error is not None
     raise error
+
+
+def _namespace() -> tuple[int, int] | None:
+    """The PID namespace of this process, whose numbers it knows its threads and programs by; None
+    for the first one of the system."""
+    try:
+        found = os.stat("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return None if found.st_ino == _FIRST_NAMESPACE else (found.st_dev, found.st_ino)
 
 
 def why_not(kernel_too: bool = False) -> str:

@@ -74,18 +74,19 @@ def check_writers(rows: list[dict]) -> None:
 def test_six_writers_and_their_exact_counts(begun, way):
     rows = rows_of(begun.cmd("kwatch who shared -json"))
     check_writers(rows)
-    (memset,) = [row for row in rows if "memset" in (row["function"] or "")]
-    assert (memset["hits"], len(rows)) == (40, 6)
+    memset = [row for row in rows if "memset" in (row["function"] or "")]
+    assert {row["hits"] for row in memset} == {40}, "one store or two, as the C library has it"
+    assert len(rows) == 5 + len(memset)
     values = {row["line"]: (row["first_new"], row["last_new"]) for row in rows}
     assert values[line("who.c", "writer 1")] == ("1", "100")
     assert values[line("who.c", "writer 2")] == ("-1", "-99")
-    assert all(row["certain"] for row in rows if row is not memset)
+    assert all(row["certain"] for row in rows if row not in memset)
 
 
 def test_the_table_says_how_it_was_had(begun, way):
     out = begun.cmd("kwatch who shared")
     assert re.search(r"^1 +300 +2 +who\.c:\d+ +third +write", out, re.M)
-    assert "600 hits in" in out
+    assert re.search(r"^6[04]0 hits in", out, re.M)
     if way == "stops":
         assert "perf events: refused for this test" in out
         assert re.search(r"slow: [\d,]+ µs a hit", out)
@@ -170,5 +171,5 @@ def test_a_user_without_rights_is_told_and_served(session):
         gdb.cmd(f"break who.c:{line('who.c', 'end')}")
         out = gdb.cmd("kwatch who shared")
         assert "CAP_BPF" in out or "CAP_PERFMON" in out
-        assert "600 hits" in out
+        assert re.search(r"^6[04]0 hits", out, re.M)
         assert "cannot be seen here" in gdb.cmd("kwatch who shared -k")
