@@ -126,7 +126,8 @@ class Room:
         if before == self.stands:
             return []
         changed = [p for p in {**before, **self.stands} if before.get(p) != self.stands.get(p)]
-        return [r for p in changed if p in self.uses for r in self.uses[p].holders]
+        holders = [r for p in changed if p in self.uses for r in self.uses[p].holders]
+        return [r for r in holders if r.mergeable]  # others never stood in a wider slot
 
 
 def slots_with(sets: Sets, wishes: Iterable[Wish]) -> int:
