@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from time import monotonic_ns
 from typing import Any, NamedTuple, Protocol
 
 from .debugreg import EXECUTE, READ_WRITE, WRITE, Piece, pieces_of
@@ -179,7 +180,11 @@ class History:
         self.limit = limit
         self.count = 0
         self._ring: deque[Quiet | Trap] = deque(maxlen=limit)
-        self.add = self._ring.append
+        self._times: deque[int] = deque(maxlen=limit)  # ns of CLOCK_MONOTONIC
+
+    def add(self, record: Quiet | Trap) -> None:
+        self._ring.append(record)
+        self._times.append(monotonic_ns())
 
     def next_number(self) -> int:
         self.count += 1
@@ -199,22 +204,27 @@ class History:
         """Forget the newest trap, told as part of another one."""
         if self._ring and self._ring[-1] is trap:
             self._ring.pop()
+            self._times.pop()
             self.count -= 1
 
     def add_before(self, trap: Trap, later: Trap | None) -> None:
         """Keep ``trap``, as one that came before ``later``, where that is the newest."""
         if later is None or not self._ring or self._ring[-1] is not later:
-            self._ring.append(trap)
+            self.add(trap)
             return
         trap.number, later.number = later.number, trap.number
         self._ring[-1] = trap
-        self._ring.append(later)
+        self.add(later)
 
     def resize(self, limit: int) -> None:
         """Keep at most ``limit`` traps from now on; the newest stay."""
         self.limit = limit
         self._ring = deque(self._ring, maxlen=limit)
-        self.add = self._ring.append
+        self._times = deque(self._times, maxlen=limit)
+
+    def times(self) -> list[int]:
+        """When the traps that are kept were taken down, in the order of `last`."""
+        return list(self._times)
 
     def last(self, count: int | None = None) -> list[Trap]:
         """The newest ``count`` traps (all, if None), oldest first."""

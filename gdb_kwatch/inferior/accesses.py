@@ -101,7 +101,7 @@ class Observer:
         self.history = session.engine.history
         self._add = self.history.add
         self.see = see
-        self.history.add = self._record
+        self.history.add = self._record  # type: ignore[method-assign]
 
     def _record(self, record: Any) -> None:
         self._add(record)
@@ -111,7 +111,7 @@ class Observer:
                     self.see(record, n)
 
     def close(self) -> None:
-        self.history.add = self._add
+        self.history.add = self._add  # type: ignore[method-assign]
 
 
 def as_bytes(reading: Reading, size: int) -> bytes:

@@ -55,6 +55,7 @@ class Kwatch(gdb.Command):
 
     def __init__(self, session: Session) -> None:
         super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
+        self.tracing: Any = None  # what ``kwatch trace`` has, once it was used
         self.session = session
 
     def complete(self, text: str, word: str | None) -> list[str]:
@@ -418,7 +419,7 @@ class TraceCommand(Subcommand):
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
         super().__init__(kwatch, views)
-        self.tracing: Any = None
+        self.tracing: Any = None  # made when it is first used
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
@@ -428,8 +429,48 @@ class TraceCommand(Subcommand):
         if self.tracing is None:
             from .trace import Tracing
 
-            self.tracing = Tracing(self.session)
+            self.tracing = self.kwatch.tracing = Tracing(self.session)
         self.tracing.invoke(argument)
+
+
+class ChangesCommand(Subcommand):
+    """Show the changes of a watched place, from what was recorded.
+    Usage: kwatch history NUMBER
+
+    One row for each change: when, by which thread, where, from what to what; repeats are
+    folded.  From the traps of watchpoint NUMBER (see "kwatch hits"), and from the trace of the
+    same expression where there is one (see "kwatch trace").  Nothing is run again."""
+
+    word = "history"
+    options = ()
+
+    def run(self, words: list[str]) -> None:
+        if len(words) != 1 or not words[0].isdigit():
+            raise self.usage()
+        from .changes import Changes
+
+        gdb.write(Changes(self.session, self.kwatch.tracing).of_watch(int(words[0])))
+
+
+class LastCommand(Subcommand):
+    """Show the last change of a place, from what was recorded.
+    Usage: kwatch last EXPRESSION
+
+    From watchpoints and traces of the memory that EXPRESSION names.  Nothing is run again."""
+
+    word = "last"
+    options = ()
+
+    def invoke(self, argument: str, from_tty: bool) -> None:
+        self.dont_repeat()
+        if argument[:1] and argument[0] in _GOES_ON:
+            self.kwatch.set(joined(self.word, argument))
+            return
+        if not argument:
+            raise self.usage()
+        from .changes import Changes
+
+        gdb.write(Changes(self.session, self.kwatch.tracing).last(argument))
 
 
 class InfoKwatch(gdb.Command):
@@ -498,7 +539,7 @@ def completions(text: str, word: str | None) -> list[str]:
 
 SUBCOMMANDS = (
     *(List, Slots, Hits, Priority, Verify, Doctor, Save),
-    *(WhoCommand, TraceCommand, Off, On),
+    *(WhoCommand, TraceCommand, ChangesCommand, LastCommand, Off, On),
 )
 
 

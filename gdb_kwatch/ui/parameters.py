@@ -23,7 +23,15 @@ class ShowPrefix(gdb.Command):
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
-        for name in ("adopt", "history", "kernel", "kernel-conditions", "merge", "policy"):
+        for name in (
+            "adopt",
+            "history",
+            "kernel",
+            "kernel-conditions",
+            "merge",
+            "policy",
+            "trace-limit",
+        ):
             gdb.write(f"{name}:  ")
             gdb.execute(f"show kwatch {name}")
 
@@ -68,6 +76,25 @@ class HistoryLimit(gdb.Parameter):
 
     def get_show_string(self, value: str) -> str:
         return f"kwatch remembers {value} traps."
+
+
+class TraceLimit(gdb.Parameter):
+    """How many records a `kwatch trace' keeps in memory, the oldest forgotten first.
+
+    A record takes about 60 bytes.  With -spill FILE there is no limit."""
+
+    set_doc = "Set how many records a trace keeps."
+    show_doc = "Show how many records a trace keeps."
+
+    def __init__(self) -> None:
+        super().__init__("kwatch trace-limit", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ZUINTEGER)
+        self.value = 2_000_000
+
+    def get_set_string(self) -> str:
+        return ""
+
+    def get_show_string(self, value: str) -> str:
+        return f"A kwatch trace keeps {value} records."
 
 
 class KernelConditions(gdb.Parameter):
@@ -179,6 +206,7 @@ def define(session: Session) -> None:
     Adopt(session)
     HistoryLimit(session)
     KernelConditions(session)
+    TraceLimit()
     Merge(session)
     Policy(session)
     Kernel(session)

@@ -24,7 +24,6 @@ from gdb_kwatch.inferior.targets import check_slots, target_of, where
 from . import style
 from .tables import table
 
-LIMIT = 2_000_000  # records that are kept
 _MOST_ROWS = 12
 _BAR = 24
 _SHOWN = 50
@@ -36,7 +35,6 @@ class Tracing:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.trace: Trace | None = None
-        self.limit = LIMIT
         self.words: dict[str, Callable[[list[str]], None]] = {
             "summary": self.summary,
             "show": self.show,
@@ -78,7 +76,7 @@ class Tracing:
                 spill = open(os.path.expanduser(request.spill), "w+b")  # noqa: SIM115
             except OSError as error:
                 raise gdb.GdbError(f"{request.spill}: {error.strerror}") from None
-        store = Store(layout, self.limit, spill)
+        store = Store(layout, max(int(gdb.parameter("kwatch trace-limit")), 1), spill)
         why_not = next(filter(None, reasons), "")
         recording = recorder(self.session, targets, request, list(nodes), why_not, layout)
         if self.trace is not None:

@@ -1,0 +1,99 @@
+"""``kwatch history`` and ``kwatch last``: what is known of a place, without running it again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import gdb
+
+from gdb_kwatch.core.records import USER
+from gdb_kwatch.core.traces import Folded, folded
+from gdb_kwatch.inferior.session import Session
+from gdb_kwatch.inferior.targets import target_of
+
+from .places import place_of
+from .report import count_of, fill_in
+from .tables import table
+
+if TYPE_CHECKING:
+    from .trace import Tracing
+
+_MOST = 200
+
+Change = tuple[int, int, str, str, str]  # time, thread, where, old, new
+
+
+class Changes:
+    """The changes of watchpoints and traces."""
+
+    def __init__(self, session: Session, tracing: Tracing | None) -> None:
+        self.session = session
+        self.trace = tracing.trace if tracing is not None else None
+
+    def of_watch(self, number: int) -> str:
+        watch = self.session.registry.watches.get(number)
+        if watch is None:
+            raise gdb.GdbError(f"No hardware watchpoint number {number}.")
+        places = {region.address for region in watch.regions[-1:]}
+        found = sorted([*self._trapped({number}), *self._traced(places)])
+        return self._text(watch.expression, found)
+
+    def last(self, expression: str) -> str:
+        numbers = {
+            watch.number
+            for watch in self.session.registry.watches.values()
+            if watch.expression == expression
+        }
+        places = set()
+        if gdb.selected_inferior().pid:
+            places.add(target_of(expression, "write").region.address)
+            numbers |= {
+                watch.number
+                for watch in self.session.registry.watches.values()
+                if watch.regions and watch.regions[-1].address in places
+            }
+        found = sorted([*self._trapped(numbers), *self._traced(places)])
+        return self._text(expression, found[-1:])
+
+    def _trapped(self, numbers: set[int]) -> Iterator[Change]:
+        history = self.session.engine.history
+        for when, trap in zip(history.times(), history.last()):
+            for hit in trap.hits:
+                if hit.number not in numbers or not hit.changed:
+                    continue
+                fill_in(trap)
+                place = place_of(trap)
+                where = f"{place.short_file}:{place.line}" if place.line else place.symbol
+                if trap.origin != USER:
+                    where = trap.origin
+                yield when, trap.thread, where or hex(trap.pc), hit.old or "", hit.new or ""
+
+    def _traced(self, places: set[int]) -> Iterator[Change]:
+        trace = self.trace
+        if trace is None:
+            return
+        trace.drain()
+        wanted = {n for n, t in enumerate(trace.targets) if t.region.address in places}
+        for record, row in zip(trace.store.records(), trace.rows() if wanted else ()):
+            if record.source in wanted and record.changed:
+                thread = row.thread if row.thread is not None else row.lwp
+                yield record.time, thread, row.where, row.old or "", row.new or ""
+
+    def _text(self, expression: str, changes: list[Change]) -> str:
+        if not changes:
+            return f"No change of {expression} was recorded (kwatch {expression}, kwatch trace).\n"
+        rows = folded(iter(changes))
+        text = ""
+        if len(rows) > _MOST:
+            text = f"{count_of(len(rows) - _MOST, 'earlier row')} left out\n"
+        now = time.monotonic_ns()
+        lines = [self._row(row, now) for row in rows[-_MOST:]]
+        head = ["Seconds ago", "Thread", "Where", "Old", "New", ""]
+        return table(head, lines) + "\n" + text
+
+    def _row(self, row: Folded, now: int) -> list[str]:
+        times = f"{row.times} times" if row.times > 1 else ""
+        ago = f"{(now - row.time) / 1e9:.6f}"
+        return [ago, str(row.thread), row.where, row.old, row.new, times]

@@ -1,0 +1,52 @@
+"""`kwatch history` and `kwatch last`: from what was recorded."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from harness import line
+
+from gdb_kwatch.linux import filters as kernel
+
+REFUSED = kernel.why_not()
+
+
+def rows(out: str) -> list[tuple[str, ...]]:
+    return re.findall(r"^\d+\.\d+ +(\d+) +(\S+) +(\S+) +(\S+?)(?: +(\d+) times)?$", out, re.M)
+
+
+def test_the_changes_of_a_watchpoint_repeats_folded(session):
+    with session("who") as gdb:
+        gdb.run_to(f"who.c:{line('who.c', 'begin')}")
+        assert "No change of shared" in gdb.cmd("kwatch last shared")
+        gdb.cmd("kwatch shared if shared == -3")
+        gdb.cont()
+        place = [f"who.c:{line('who.c', f'writer {n}')}" for n in (1, 2, 3)]
+        expected = [
+            ("1", place[0], "77", "1", ""),
+            ("1", place[1], "1", "-1", ""),
+            ("1", place[0], "-1", "2", ""),
+            ("1", place[2], "2", "20", ""),
+            ("1", place[0], "20", "3", ""),
+            ("1", place[1], "3", "-3", ""),
+        ]
+        assert rows(gdb.cmd("kwatch history 2")) == expected
+        assert rows(gdb.cmd("kwatch last shared")) == expected[-1:]
+        assert "No hardware watchpoint number 9" in gdb.cmd("kwatch history 9")
+        assert "Usage" in gdb.cmd("kwatch history")
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_the_changes_of_a_trace(session):
+    with session("loop", extra=("-ex", "set args 100")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch trace a")
+        gdb.cmd("break 14")
+        gdb.cont()
+        store = "loop.c:6"
+        assert rows(gdb.cmd("kwatch last a")) == [("1", store, "99", "100", "")]
+        assert "No change of b" in gdb.cmd("kwatch last b")
+        gdb.cmd("kwatch a")
+        expected = [("1", store, "0", "100", "100")]
+        assert rows(gdb.cmd("kwatch history 3")) == expected, "100 writes by one line are one row"
