@@ -64,7 +64,8 @@ class Hand:
 
     lwp: int
     trap: Trap | None = None
-    place: Caller | None = None
+    instruction: str = ""
+    place: Caller | None = None  # worked out for a stop only
     touched: list[Watch] = field(default_factory=list)
     wanting: set[int] = field(default_factory=set)  # by the rules of their values
     asked: set[int] = field(default_factory=set)
@@ -123,6 +124,7 @@ class KernelHits:
         self._threads: dict[int, tuple[int, int]] = {}  # LWP: inferior and thread number
         self._new_threads = 0
         self._told: set[str] = set()
+        self._parked: list[KernelWatch] = []
         self._handlers = Handlers(
             breakpoint_created=self.at_created,
             breakpoint_modified=self.at_modified,
@@ -139,11 +141,19 @@ class KernelHits:
     # On and off, with the session.
 
     def connect(self) -> None:
+        for watch in self._parked:
+            watch.bp.look()
+            if watch.bp.is_valid():
+                self.session.take_in(watch)
+                self.registry.switched(watch)
+        self._parked.clear()
         self._settle()
         self.serve()
 
     def disconnect(self) -> None:
         """Nothing is watched any more; the catchpoints stay, and never stop."""
+        # gdb 10 does not list them, so that the registry would not find them again.
+        self._parked = [watch for watch in self.watches() if isinstance(watch.bp, Listed)]
         self.events.close()
         self._hand = None
         self._ended.clear()
@@ -445,6 +455,7 @@ class KernelHits:
         self.sight.catchpoint = None
         self.mode = OFF
         self.sight.remove()
+        self._settle()
         self.tell_once("kernel sight for gdb's own watchpoints is off: its catchpoint was deleted")
 
     @guarded()
@@ -621,7 +632,7 @@ class KernelHits:
                 trap.call = call
             else:
                 trap.call = SIGNAL_FRAME if in_signal_handler_start() else UNKNOWN
-            hand.place = caller(instruction)
+            hand.instruction = instruction
         else:
             trap.origin = USER
             trap.pc = max(count.pc for count in counts.values()) or found.rip
@@ -655,7 +666,7 @@ class KernelHits:
                 if _wants(watch, changed):
                     hand.wanting.add(watch.number)
             else:
-                if thread is not None and self.engine.judge(watch, changed, thread):
+                if self._judge(watch, changed, thread):
                     hand.askers.append(watch)
                 if changed:
                     self.engine.mend(watch)
@@ -681,6 +692,14 @@ class KernelHits:
         hand.touched.append(watch)
         hand.wanting.add(watch.number)
         trap.hits.append(_hit(watch, old != new, (watch.lvalue, old, new), len(stops)))
+
+    def _judge(self, watch: Watch, changed: bool, thread: gdb.InferiorThread | None) -> bool:
+        """gdb's rules for one of gdb's own, with the program's names: in libc's read() `buf` is
+        another one."""
+        if thread is None:
+            return False
+        with in_frame(user_frame()):
+            return self.engine.judge(watch, changed, thread)
 
     def _is_unread(self, watch: Watch) -> bool:
         pieces = self.perf_pieces(watch)
@@ -721,7 +740,11 @@ class KernelHits:
             self.engine.history.remove(trap)
             return None
         trap.stopped = bool(hand.stops)
-        return hand if hand.stops else None
+        if not hand.stops:
+            return None
+        if trap.origin == KERNEL:
+            hand.place = caller(hand.instruction)
+        return hand
 
     def _late(self, thread: gdb.InferiorThread, lwp: int) -> Hand:
         """Hits whose signal is still to come, at a stop for another reason (a single step)."""
@@ -750,8 +773,8 @@ class KernelHits:
         for hit in by_value:
             watch = self.registry.watches[hit.number]
             hand.touched.append(watch)
-            if thread is not None and watch.in_registers:
-                hit.stop = self.engine.judge(watch, True, thread)
+            if watch.in_registers:
+                hit.stop = self._judge(watch, True, thread)
             if hit.stop:
                 hand.askers.append(watch)
             trap.hits.append(hit)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from debuggers import BareLoop, Gdb, Lldb, WrongCount
+from debuggers import BareLoop, Gdb, Lldb, Strace, WrongCount
 
 Facts = dict[str, Any]
 
@@ -43,6 +43,7 @@ class Contestant:
             kernel's
     writes: whether the program runs to its end
     share:  how much of the hits are enough for it
+    stops:  whether the program stops at each hit
     """
 
     name: str
@@ -52,6 +53,7 @@ class Contestant:
     counts: tuple[str, str] | None = None
     writes: bool = True
     share: float = 1.0
+    stops: bool = True
 
     def measure(self, hits: int) -> Cost:
         """What one hit takes.  WrongCount where something else was measured."""
@@ -69,7 +71,7 @@ def check(who: Contestant, facts: Facts, hits: int) -> None:
     """A bench that measured nothing, or something else, must fail."""
     if who.writes and facts["written"] != hits:
         raise WrongCount(f"{who.name}: a is {facts['written']} at the end, not {hits}")
-    if facts["stops"] < hits:
+    if who.stops and facts["stops"] < hits:
         raise WrongCount(f"{who.name}: the program stopped {facts['stops']} times, not {hits}")
     if facts.get("software"):
         raise WrongCount(f"{who.name}: gdb has single-stepped for a software watchpoint")
@@ -111,6 +113,37 @@ def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Itera
     if lldb is not None:
         # Twenty times as slow, and as steady.
         yield Contestant(LLDB, WATCH, lambda hits: lldb.ask(f"trap_cost({hits})"), share=0.05)
+
+
+FREE = "gdb, nothing set"
+ARMED = "kwatch -k, armed and not hit"
+HIT = "kwatch -k, hit, condition false"
+CATCH = "gdb catch syscall, condition false"
+STRACE = "strace -o /dev/null"
+ALONE = "no debugger"
+
+
+def calls(gdb: Gdb, plugin: str, strace: Strace) -> Iterator[Contestant]:
+    """The cost of a system call that fills a buffer: pread(2), watched or not."""
+
+    def asking(*lines: str, plugin: str | None = None) -> Callable[[int], Facts]:
+        return lambda times: gdb.ask(f"trap_cost({times}, {list(lines)!r})", plugin)
+
+    yield Contestant(ALONE, FREE, strace.alone, stops=False)
+    yield Contestant(FREE, None, asking(), stops=False)
+    yield Contestant(
+        ARMED,
+        FREE,
+        asking("kwatch -k quiet", plugin=plugin),
+        kwatch=True,
+        counts=None,
+        stops=False,
+    )
+    hit = asking("kwatch -k -every filled if a < 0", plugin=plugin)
+    yield Contestant(HIT, FREE, hit, kwatch=True, counts=("kwatch", "filled"))
+    yield Contestant(CATCH, FREE, asking("catch syscall pread64", "condition $bpnum a < 0"))
+    if strace.command:
+        yield Contestant(STRACE, FREE, strace.ask, stops=False)
 
 
 IDLE = {

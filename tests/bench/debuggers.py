@@ -7,6 +7,7 @@ it shares.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ import answers  # noqa: E402
 from gdb_kwatch import places  # noqa: E402
 from gdb_kwatch.outside import debugger, fixtures, processes, say  # noqa: E402
 
-__all__ = ["PLUGIN", "BareLoop", "Gdb", "Lldb", "WrongCount", "say"]
+__all__ = ["PLUGIN", "BareLoop", "Gdb", "Lldb", "Strace", "WrongCount", "say"]
 
 # Another kwatch than this checkout's: an installed one, say.
 PLUGIN = os.environ.get("KWATCH_GDBINIT") or places.GDBINIT
@@ -69,6 +70,12 @@ class Gdb:
             said = gdb.ask("about()")
             gdb.version, gdb.python = said["version"], said["python"]
             yield gdb
+
+    def on(self, program: Path) -> Gdb:
+        """The same, for another program."""
+        other = copy.copy(self)
+        other.program = program
+        return other
 
     def ask(self, call: str, plugin: str | None = None) -> dict[str, Any]:
         """Run one function of inside_gdb.py, with `plugin` sourced if it is given."""
@@ -132,6 +139,29 @@ class BareLoop:
             return {"seconds": float(seconds), "stops": int(counted), "written": hits}
         except ValueError:
             raise WrongCount(f"the bare loop said:\n{ended.last_lines()}") from None
+
+
+class Strace:
+    """strace, and no debugger at all: the program measures itself."""
+
+    def __init__(self) -> None:
+        self.program = fixtures.built("reading_loop")
+        self.command = shutil.which("strace")
+
+    def ask(self, times: int) -> dict[str, Any]:
+        return self._run([str(self.command), "-f", "-e", "trace=pread64", "-o", "/dev/null"], times)
+
+    def alone(self, times: int) -> dict[str, Any]:
+        return self._run([], times)
+
+    def _run(self, before: list[str], times: int) -> dict[str, Any]:
+        argv = [*before, str(self.program), str(times), "say"]
+        ended = processes.run(argv, seconds=Gdb.SECONDS)
+        try:
+            counted, seconds = ended.output.split()
+            return {"seconds": float(seconds), "stops": 0, "written": int(counted)}
+        except ValueError:
+            raise WrongCount(f"{argv[0]} said:\n{ended.last_lines()}") from None
 
 
 def _lines(module: str, call: str) -> list[str]:

@@ -25,6 +25,7 @@ class Results:
     rounds: int
     traps: list[Row] = field(default_factory=list)
     idle: list[Row] = field(default_factory=list)
+    calls: list[Row] = field(default_factory=list)
     load: Load | None = None
     memory: list[Memory] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -79,6 +80,11 @@ def text(results: Results) -> str:
             f"No watchpoint set: n = {results.hits}, rounds = {results.rounds}\n"
             + _idle(results.idle)
         )
+    if results.calls:
+        parts.append(
+            f"A system call that fills 8 bytes: n = {results.hits}, rounds = {results.rounds}\n"
+            + _rows(results.calls)
+        )
     if results.load is not None:
         parts.append("Start and end of gdb, no watchpoint set\n" + _load(results.load))
     if results.memory:
@@ -97,6 +103,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "notes": results.notes,
         "traps": [_row_json(row) for row in results.traps],
         "idle": [_row_json(row) for row in results.idle],
+        "calls": [_row_json(row) for row in results.calls],
         "load": None
         if results.load is None
         else {

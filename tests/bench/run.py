@@ -2,7 +2,8 @@
 
     python3 tests/bench/run.py [-n HITS] [-rounds R] [-json FILE] [-pin CPU] [-quick] [PART ...]
 
-Parts: traps (a trap with a false condition), idle (no watchpoint set), load, memory; default: all.
+Parts: traps (a trap with a false condition), idle (no watchpoint set), load, memory, calls (a
+system call, watched or not; needs the right to use perf); default: all.
 Ends with exit code 1 where something was counted wrong; never because of a time.
 """
 
@@ -20,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import contestants  # noqa: E402
 import races  # noqa: E402
 import report  # noqa: E402
-from debuggers import PLUGIN, Gdb, Lldb, WrongCount, say  # noqa: E402
+from debuggers import PLUGIN, Gdb, Lldb, Strace, WrongCount, say  # noqa: E402
 from machine import machine  # noqa: E402
 
-PARTS = ("traps", "idle", "load", "memory")
+PARTS = ("traps", "idle", "load", "memory", "calls")
 NO_LLDB = "No LLDB with Python on PATH (KWATCH_LLDB names one): left out"
 QUICK = "The short form: that it works is shown, the figures mean little"
 MARKS = (10_000, 100_000)
@@ -99,6 +100,10 @@ def bench(options: argparse.Namespace) -> report.Results:
             results.load = races.load(gdb, PLUGIN, 4 * options.rounds, progress)
         if "memory" in parts:
             results.memory = races.memory(gdb, PLUGIN, options.marks, progress)
+        if "calls" in parts:
+            strace = Strace()
+            entries = list(contestants.calls(gdb.on(strace.program), PLUGIN, strace))
+            results.calls = races.race(entries, options.n, options.rounds, progress)
     return results
 
 

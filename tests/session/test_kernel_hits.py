@@ -306,7 +306,8 @@ def test_kernel_sight_of_two_by_two_slots(session):
         out = gdb.cont()
         assert "2 watchpoints hit by the kernel" in out
         assert out.count("perf x8") == 2
-        assert "commands ran" in out
+        if gdb.evaluate("hasattr(gdb, 'BP_CATCHPOINT')"):  # gdb 10 cannot lend them
+            assert "commands ran" in out
         # One more of gdb's own: sight gives up a slot at once.
         answer = gdb.cmd("up")
         answer = gdb.cmd("watch *(long *) &buf[48]")
@@ -326,7 +327,7 @@ def test_kernel_sight_leaves_nothing(session, by):
         assert left(gdb) == "0 0 " + ("False" if by != "delete 2" else "True")
         gdb.cmd("set kwatch kernel off")
         assert left(gdb) == "0 0 False"
-        assert "catchpoint" not in gdb.cmd("info breakpoints")
+        assert "SIGURG" not in gdb.cmd("info breakpoints")
 
 
 def test_a_kwatch_while_kernel_is_on_or_auto(session):
