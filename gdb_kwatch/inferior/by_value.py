@@ -7,6 +7,7 @@ registers are those of a process that does not run: gdb's own answer stands.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import gdb
@@ -46,6 +47,14 @@ def has_registers(lwp: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_native(lwp: int) -> bool:
+    """Whether the thread is this gdb's own to trace, even if it is gone.  Safe in `stop`."""
+    if hasattr(gdb.Inferior, "connection"):  # gdb 12
+        connection = gdb.selected_inferior().connection
+        return connection is None or connection.type == "native"
+    return ptrace.tracer_of(lwp) == os.getpid()
 
 
 def is_remote() -> bool:

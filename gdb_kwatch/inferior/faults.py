@@ -17,12 +17,14 @@ def report(where: str, error: BaseException) -> None:
     """Tell a fault in one line; ``kwatch doctor -traceback`` shows the last one whole."""
     global _last
     _last = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    line = f"{type(error).__name__} in {where}: {error}".replace("\n", " ")
+    line = f"internal fault, {type(error).__name__} in {where}: {error}".replace("\n", " ")
+    if isinstance(error, OSError):
+        line = f"the system refused: {error.strerror} ({error.filename or where})"
     if line in _told:
         return
     _told.add(line)
     gdb.write(
-        f"kwatch: internal fault, {line} ('kwatch doctor -traceback' shows it whole)\n",
+        f"kwatch: {line} ('kwatch doctor -traceback' shows it whole)\n",
         gdb.STDERR,
     )
 

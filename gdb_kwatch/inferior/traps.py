@@ -165,10 +165,13 @@ class Engine:
         A trap is marked as handled by clearing DR6, where anybody may ask for it again: several
         sentinels that stand at the blamed address, or (not ``asked``) one after gdb's own word.
         """
-        pc, key = ptrace.trap(lwp)
+        try:
+            pc, key = ptrace.trap(lwp)
+        except ProcessLookupError:
+            # Gone, killed just now: gdb will see.
+            return not by_value.is_native(lwp) and self._take_by_value(thread, lwp, by)
         if not key:
-            # 10.1 calls `stop` also at fork, exec and system-call events.
-            return not by_value.has_registers(lwp) and self._take_by_value(thread, lwp, by)
+            return False  # 10.1 calls `stop` also at fork, exec and system-call events
         if by_value.recording():
             return False
         inferior = gdb.selected_inferior()

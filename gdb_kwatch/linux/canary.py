@@ -78,7 +78,10 @@ def _watch(pid: int, address: int) -> Canary:
         return Canary(
             False, "the canary's store did not trap: this machine does not deliver watchpoints"
         )
-    dr6 = ptrace.status(pid)
+    try:
+        dr6 = ptrace.status(pid)
+    except OSError:
+        return _say("reading DR6")
     if not dr6 & 1:
         return Canary(False, f"the canary trapped, but DR6 is {dr6:#x}: its bit is missing")
     return Canary(True, f"the canary's store trapped in a throwaway process (DR6 {dr6:#x})")

@@ -39,6 +39,7 @@ def _peek(lwp: int, offset: int) -> int:
         again = call(PEEKUSER, lwp, offset, None)
         if again == -1 and (number := ctypes.get_errno()):
             raise OSError(number, os.strerror(number), f"LWP {lwp}")
+        return int(again) & _MASK
     return value
 
 
@@ -81,17 +82,25 @@ NO_TRAP = 0, ()
 
 def trap(lwp: int) -> tuple[int, tuple[int, ...]]:
     """The PC of a stopped LWP, and what tells its trap from others: B0 to B3 of DR6, DR7, and
-    those of DR0 to DR3 that were hit.  NO_TRAP where none was, or where the LWP cannot be read."""
+    those of DR0 to DR3 that were hit.  NO_TRAP where none was; raises as `debug_registers`."""
     dr6 = _quick(PEEKUSER, lwp, _DR6, 0)
     bits = dr6 & 15
-    if not bits or dr6 == _MASK:
+    if not bits:
         return NO_TRAP
+    if dr6 == _MASK:
+        bits = _peek(lwp, _DR6) & 15
     pc = _quick(PEEKUSER, lwp, _RIP, 0)
     dr7 = _quick(PEEKUSER, lwp, _DR7, 0)
     offsets = _HIT_OFFSETS[bits]
     if len(offsets) == 1:
-        return pc, (bits, dr7, _quick(PEEKUSER, lwp, offsets[0], 0))
-    return pc, (bits, dr7, *[_quick(PEEKUSER, lwp, offset, 0) for offset in offsets])
+        address = _quick(PEEKUSER, lwp, offsets[0], 0)
+        if _MASK not in (pc, dr7, address):
+            return pc, (bits, dr7, address)
+    addresses = [_quick(PEEKUSER, lwp, offset, 0) for offset in offsets]
+    if _MASK in (pc, dr7, *addresses):  # one of them failed: again, by the way that tells why
+        pc, dr7 = _peek(lwp, _RIP), _peek(lwp, _DR7)
+        addresses = [_peek(lwp, offset) for offset in offsets]
+    return pc, (bits, dr7, *addresses)
 
 
 class Word:
@@ -118,3 +127,12 @@ def poke_debug_register(lwp: int, number: int, value: int) -> bool:
 def program_counter(lwp: int) -> int:
     """RIP of a stopped LWP; all ones where it cannot be read."""
     return int(_quick(PEEKUSER, lwp, _RIP, 0))
+
+
+def tracer_of(lwp: int) -> int:
+    """The process that traces an LWP of this system; 0 where none does, or it is gone."""
+    try:
+        with open(f"/proc/{lwp}/status") as lines:
+            return next((int(x.split()[1]) for x in lines if x.startswith("TracerPid:")), 0)
+    except OSError:
+        return 0

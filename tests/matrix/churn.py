@@ -54,8 +54,8 @@ HANG = 30.0
 
 # What no user may see.
 FORBIDDEN = re.compile(
-    r"internal fault|Traceback|Python Exception|Error occurred in Python|Error while executing"
-    r"|\$_kwatch|internal-error|Fatal signal|(?:break|watch)point (-\d+)"
+    r"internal fault|the system refused|Traceback|Python Exception|Error occurred in Python"
+    r"|Error while executing|\$_kwatch|internal-error|Fatal signal|(?:break|watch)point (-\d+)"
 )
 
 # Inside gdb: what there is, for the next choice, and what is wrong with it.

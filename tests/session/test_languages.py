@@ -19,9 +19,7 @@ def stops(gdb, count):
 def test_cpp_members_templates_and_an_element_of_a_vector(session):
     with session("language_cpp") as gdb:
         gdb.run_to("change")
-        # In a register the reference moves no memory of its own: gdb would single-step.
-        if "software" in gdb.cmd("kwatch room.area"):
-            assert gdb.cmd("kwatch -l room.area").startswith("Hardware watchpoint ")
+        assert gdb.cmd("kwatch -l room.area").startswith("Hardware watchpoint ")
         assert gdb.cmd("kwatch Counter<long>::count").startswith("Hardware watchpoint ")
         gdb.cmd("up")
         for place in ("counter.own", "room.seats._M_impl._M_start[1]"):

@@ -80,7 +80,9 @@ def test_a_checkpoint(session):
         gdb.cmd("restart 1")
         assert gdb.value("s.a") == "0"
         assert "hit by one instruction" in gdb.cont()
-        assert hit(gdb, 0) == hit(gdb, 1) == [(2, "0", "1"), (3, "0", "0")]
+        assert hit(gdb, 0) == [(2, "0", "1"), (3, "0", "0")]
+        # gdb (16, 18) may not put the watchpoints into the other process before its second stop.
+        assert hit(gdb, 1)[0] in [(2, "0", "1"), (2, "1", "2")]
         assert {trap["origin"] for trap in gdb.hits()} == {"user"}
 
 

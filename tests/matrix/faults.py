@@ -1,0 +1,67 @@
+"""Every errno at every call of the kernel's interfaces, once and for good; and SIGKILL at each.
+
+    python3 tests/matrix/faults.py [-every N]    (about 15 minutes)
+
+Plays tests/session/injector.py in the gdb on PATH (KWATCH_GDB), says how many rounds there were and
+what went wrong, and ends with 1 if anything did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+
+from fixtures.build import build  # noqa: E402
+
+SCRIPT = """
+import sys
+sys.path.append({session!r})
+import injector
+one, first = injector.rounds({every}, injector.ERRORS, [1])
+two, second = injector.rounds({every}, injector.ERRORS, [1000])
+three, third = injector.rounds({every}, ["KILL"], [1])
+for text in first + second + third:
+    print("WRONG", text)
+print("ROUNDS", one + two + three, len(first + second + third))
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("-every", type=int, default=1, help="only each Nth call (default: 1)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kwatch-faults-") as name:
+        script = Path(name, "faults.py")
+        session = str(CHECKOUT / "tests" / "session")
+        script.write_text(SCRIPT.format(session=session, every=arguments.every))
+        plugin = CHECKOUT / "gdb_kwatch" / "gdbinit.py"
+        program = build("blamed_unchanged", Path(name))
+        gdb = shlex.split(os.environ.get("KWATCH_GDB", "gdb"))
+        words = [*gdb, "-nx", "-q", "-batch", "-iex", f"source {plugin}", "-x", str(script)]
+        done = subprocess.run(
+            [*words, str(program)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    told = [line for line in done.stdout.splitlines() if line.startswith(("WRONG ", "ROUNDS "))]
+    if not told or not told[-1].startswith("ROUNDS "):
+        print(f"gdb ended with {done.returncode}:\n{done.stdout[-3000:]}")
+        return 1
+    _, rounds, wrong = told[-1].split()
+    print("\n".join(told[:-1] + [f"{rounds} rounds, {wrong} of them wrong"]))
+    return 1 if int(wrong) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
