@@ -21,12 +21,40 @@ class Part(Protocol):
     def disconnect(self) -> None: ...
 
 
+class Prompts:
+    """gdb.events.before_prompt, and more: under MI and DAP gdb never sends that event, and whoever
+    serves a request there says when it is done (`now`), where anything may be asked of gdb."""
+
+    def __init__(self) -> None:
+        self._handlers: list[Callable[[], None]] = []
+
+    def connect(self, handler: Callable[[], None]) -> None:
+        gdb.events.before_prompt.connect(handler)
+        self._handlers.append(handler)
+
+    def disconnect(self, handler: Callable[[], None]) -> None:
+        gdb.events.before_prompt.disconnect(handler)
+        self._handlers.remove(handler)
+
+    def now(self) -> None:
+        for handler in list(self._handlers):
+            handler()
+
+
+PROMPTS = Prompts()
+
+
+def registry_of(name: str) -> Any:
+    """Where handlers of an event are connected; None in a gdb that has no such event."""
+    return PROMPTS if name == "before_prompt" else getattr(gdb.events, name, None)
+
+
 class Handlers:
     """One handler for each of some events, by the names of their registries in gdb.events."""
 
-    def __init__(self, **handlers: Callable[[Any], None]) -> None:
+    def __init__(self, **handlers: Callable[..., None]) -> None:
         # An older gdb lacks some (free_objfile is new in 13).
-        there = [(getattr(gdb.events, name, None), each) for name, each in handlers.items()]
+        there = [(registry_of(name), each) for name, each in handlers.items()]
         self._pairs = [(registry, each) for registry, each in there if registry is not None]
         self.connected = False
 

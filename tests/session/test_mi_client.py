@@ -246,7 +246,7 @@ def test_kwatch_sets_and_answers_as_break_watch_does(client):
     gdb = with_commands(client("simultaneous"))
     gdb.to_main()
     assert gdb.ask("-kwatch s.a") == {"wpt": {"number": "2", "exp": "s.a"}}
-    assert gdb.ask("-kwatch -a s.b if s.b == 2") == {"hw-awpt": {"number": "3", "exp": "s.b"}}
+    assert gdb.ask("-kwatch -a s.b") == {"hw-awpt": {"number": "3", "exp": "s.b"}}
     assert gdb.ask("-kwatch -r s.c") == {"hw-rwpt": {"number": "4", "exp": "s.c"}}
     rows = gdb.ask("-break-list")["BreakpointTable"]["body"]
     assert [row["what"] for row in rows] == ["s.a", "s.b", "s.c"]
@@ -309,6 +309,20 @@ def test_list_slots_and_hits(client):
     assert [t["trap"] for t in gdb.ask("-kwatch-hits -n 1")["traps"]] == ["2"]
     assert gdb.refused("-kwatch-hits -x") == "-kwatch-hits: Usage: -kwatch-hits [-n COUNT]"
     assert gdb.refused("-kwatch-list all") == "-kwatch-list: Usage: -kwatch-list"
+
+
+def test_what_is_put_off_to_the_prompt_is_done_at_the_next_command(client):
+    """A script has deleted all that it did not make."""
+    gdb = with_commands(client("blamed_unchanged"))
+    gdb.to_main()
+    gdb.ask("-kwatch pair.a")
+    gdb.ask("-kwatch pair.b")
+    delete = "python [b.delete() for b in gdb.breakpoints() if b.number < 0]"
+    gdb.ask(f'-interpreter-exec console "{delete}"')
+    gdb.ask("-kwatch-list")
+    gdb.resume()
+    (trap,) = gdb.ask("-kwatch-hits")["traps"]
+    assert [(h["new"], h["stop"]) for h in trap["hits"]] == [("1", "true"), ("0", "false")]
 
 
 def test_off_takes_the_commands_away_and_on_puts_them_back(client):

@@ -12,6 +12,7 @@ from ..report import Report
 from .breakpoint import Breakpoints
 from .data_breakpoint import DataBreakpoints
 from .output import Output
+from .requests import Requests
 from .stopped import Stopped
 
 
@@ -22,18 +23,21 @@ class Adapter:
         self.output = Output(session)
         self.stopped = Stopped(self.breakpoints, self.output)
         self.data = DataBreakpoints(session, self.breakpoints)
+        self.requests = Requests()
         self.breakpoints.stand_before()
 
     def connect(self) -> None:
         self.output.connect()
         self.stopped.connect()
         self.data.connect()
+        self.requests.connect()
         self.report.write = self.output.write
         self.report.listeners.append(self.stopped.heard)
 
     def disconnect(self) -> None:
         self.report.listeners.remove(self.stopped.heard)
         self.report.write = self.report.to_terminal
+        self.requests.disconnect()
         self.data.disconnect()
         self.stopped.disconnect()
         self.output.disconnect()
