@@ -10,6 +10,8 @@ import pytest
 from dap_client import DapClient
 from harness import gdb_command, line
 
+from gdb_kwatch.linux import perf_event
+
 
 @pytest.fixture(scope="module", autouse=True)
 def has_dap():
@@ -126,6 +128,16 @@ def test_the_block_is_an_output_event_after_the_stop(at_main):
     stop = max(n for n, event in enumerate(events) if event == "stopped")
     block = max(n for n, event in enumerate(events) if event == "output")
     assert stop < block
+
+
+@pytest.mark.skipif(perf_event.why_not() is not None, reason=f"no perf: {perf_event.why_not()}")
+def test_a_write_by_the_kernel(at_main):
+    dap = at_main("syscall")
+    dap.repl("kwatch -k buf[16]")
+    stop = dap.cont()
+    assert stop["reason"] == "data breakpoint" and stop["hitBreakpointIds"] == [2]
+    assert stop["description"] == "buf[16]: 0 '\\000' -> 103 'g'"
+    dap.event("output", lambda body: "hit by the kernel" in body["output"])
 
 
 def test_a_warning_is_an_output_event(at_main):

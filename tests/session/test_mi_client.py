@@ -12,6 +12,8 @@ import time
 import pytest
 from harness import GDBINIT, gdb_command
 
+from gdb_kwatch.linux import perf_event
+
 controller = pytest.importorskip("pygdbmi.gdbcontroller", reason="pygdbmi is not installed")
 
 SECONDS = 60
@@ -393,6 +395,17 @@ def test_what_changed_with_no_trap_is_told(client):
     gdb.ask("-kwatch buf[0]")
     gdb.resume()
     assert [note["origin"] for note in told(gdb)] == ["untrapped", "user"]
+
+
+@pytest.mark.skipif(perf_event.why_not() is not None, reason=f"no perf: {perf_event.why_not()}")
+def test_a_write_by_the_kernel_is_told(client):
+    gdb = with_notifications(client("syscall"))
+    gdb.to_main()
+    gdb.ask("-kwatch -k buf[16]")
+    gdb.resume()
+    (note,) = told(gdb)
+    assert note["origin"] == "kernel" and note["call"]["name"] == "read"
+    assert [hit["seen_by"] for hit in note["hits"]] == ["counter"]
 
 
 def test_other_stops_are_not_told(client):
