@@ -9,6 +9,8 @@ line a change, since breakpoint events come in the middle of commands whose outp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import gdb
 
@@ -78,6 +80,7 @@ class Arbitration:
                     fixed=fixed,
                     installed=self._installed,
                     uninstalled=self._uninstalled,
+                    triggered=self._triggered,
                 )
                 if watch.everywhere:
                     self.arbiter.change(made, regions=regions, program=watch.progspace)
@@ -300,6 +303,16 @@ class Arbitration:
             first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
             lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
         return lines
+
+    def trigger(self, watch: Watch, hit: dict[str, Any]) -> None:
+        """Have the script of ``watch`` hear of a hit, after what it is to hear already."""
+        if watch.request is not None:
+            self.arbiter.trigger(watch.request, hit)
+
+    def _triggered(self, request: Request, hit: dict[str, Any]) -> None:
+        options = request.owner.options
+        if options is not None and options.listener is not None:
+            self.calls.append(partial(options.listener.hit, hit))
 
     def take_calls(self) -> list[Callable[[], None]]:
         calls, self.calls = self.calls, []

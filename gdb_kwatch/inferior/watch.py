@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gdb
 
@@ -55,6 +55,7 @@ class Listener(Protocol):
 
     def installed(self) -> None: ...
     def uninstalled(self) -> None: ...
+    def hit(self, row: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)

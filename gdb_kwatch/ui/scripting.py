@@ -181,29 +181,28 @@ class Scripting:
             return
         self._delivering = True
         try:
-            self._deliver_hits()
+            self._take_hits()
             while calls := self.session.registry.slots.take_calls():
                 for call in calls:
                     _safely(call)
         finally:
             self._delivering = False
 
-    def _deliver_hits(self) -> None:
+    def _take_hits(self) -> None:
+        """Tell the arbiter of the hits since last time."""
         history = self.session.engine.history
         new, self._heard = history.count - self._heard, history.count
-        listeners = {
-            watch.number: watch.options.listener
+        heard = {
+            watch.number: watch
             for watch in self.session.registry.watches.values()
-            if watch.options is not None and isinstance(watch.options.listener, Handle)
+            if watch.options is not None and watch.options.listener is not None
         }
-        if not new or not listeners:
-            return
-        for trap in history.last(new):
-            for row, number in _rows(trap, set(listeners)):
-                _safely(lambda row=row, number=number: listeners[number].hit(row))
+        for trap in history.last(new) if new and heard else ():
+            for row in _rows(trap, set(heard)):
+                self.session.registry.slots.trigger(heard[row["number"]], row)
 
 
-def _rows(trap: Trap, numbers: set[int]) -> list[tuple[dict[str, Any], int]]:
+def _rows(trap: Trap, numbers: set[int]) -> list[dict[str, Any]]:
     """A trap's hits of ``numbers``, each as one flat row."""
     chosen = [hit for hit in trap.hits if hit.number in numbers]
     if not chosen:
@@ -211,7 +210,7 @@ def _rows(trap: Trap, numbers: set[int]) -> list[tuple[dict[str, Any], int]]:
     fill_in(trap)
     whole = trap.json(place_of(trap).json())
     whole.pop("hits")
-    return [({**whole, **hit.json()}, hit.number) for hit in chosen]
+    return [{**whole, **hit.json()} for hit in chosen]
 
 
 def _safely(call: Callable[[], object]) -> None:
