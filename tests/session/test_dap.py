@@ -357,6 +357,17 @@ def test_a_fifth_waits_for_a_slot(at_main):
     ]
 
 
+def test_one_that_the_user_deletes_is_gone(at_main):
+    dap = at_main("simultaneous")
+    (point, _) = put(dap, ("s.a", "write"), ("s.c", "write"))
+    dap.repl(f"delete {point['id']}")
+    dap.cont()
+    dap.cont()
+    told = [b for b in dap.events("breakpoint") if b["breakpoint"]["id"] == point["id"]]
+    assert [body["reason"] for body in told] == ["removed"]
+    assert [p["verified"] for p in put(dap, ("s.a", "write"), ("s.c", "write"))] == [True, True]
+
+
 def test_a_condition_and_a_hit_condition(at_main):
     dap = at_main("editor_variables")
     put(dap, ("after", "write", {"condition": "after < 0"}))

@@ -41,7 +41,7 @@ class Point:
         self.id = 0
         self.message = ""
         self.waiting = True
-        self._told: dict[str, Any] = {}
+        self._told: dict[str, Any] | None = None  # None: the editor has none, or no longer
         self._watch: Watch | None = None
         self._ignored: str | None = None  # the hitCondition that was last counted down from
 
@@ -119,14 +119,15 @@ class Point:
 
     def answer(self) -> dict[str, Any]:
         """The protocol's Breakpoint, for an answer or an event."""
-        self._told = self._json()
-        return self._told
+        self._told = told = self._json()
+        return told
 
     def tell(self, reason: str = "changed") -> None:
         """An event, where there is something new."""
         if reason == "removed":
+            self._told = None
             send("breakpoint", {"reason": reason, "breakpoint": {"id": self.id, "verified": False}})
-        elif self._json() != self._told:
+        elif self._told is not None and self._json() != self._told:
             send("breakpoint", {"reason": "changed", "breakpoint": self.answer()})
 
     def _json(self) -> dict[str, Any]:
