@@ -46,7 +46,8 @@ class Changes:
             for watch in self.session.registry.watches.values()
             if watch.expression == expression
         }
-        places = set()
+        traced = self.trace.targets if self.trace is not None else []
+        places = {target.region.address for target in traced if target.expression == expression}
         if gdb.selected_inferior().pid:
             places.add(target_of(expression, "write").region.address)
             numbers |= {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from debuggers import BareLoop, Gdb, Lldb, Strace, WrongCount
+from debuggers import BareKernelLoop, BareLoop, Gdb, Lldb, Strace, WrongCount
 
 Facts = dict[str, Any]
 
@@ -22,6 +22,14 @@ KWATCH_4 = "kwatch, four slots in use"
 ADOPTED = "gdb watch, adopted by kwatch"
 COMMANDS = "gdb watch, commands/silent/continue"
 LLDB = "LLDB"
+STOP_METHOD = "gdb watch -l, a Python stop()"
+BARE_CONDITION = "condition by BPF, bare, in C"
+IN_KERNEL = "kwatch, condition in the kernel"
+IN_KERNEL_AGAIN = "the same again"
+GDB_LOG = "gdb watch, commands/silent/printf/continue"
+BARE_TRACE = "values by BPF, bare, in C"
+TRACE = "kwatch trace"
+TRACE_AGAIN = "the same again (trace)"
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,8 @@ def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Itera
     def kwatches(plugin: str, mark: str = "") -> Iterator[Contestant]:
         one, others = "kwatch a if a < 0", ("kwatch -l b", "kwatch -l c", "kwatch -l d")
         for name, base, lines in (
-            (KWATCH, WATCH, [one]),
-            (KWATCH_4, WATCH_4, [one, *others]),
+            (KWATCH, WATCH, [BY_GDB, one]),
+            (KWATCH_4, WATCH_4, [BY_GDB, one, *others]),
             (ADOPTED, WATCH, ["watch a if a < 0"]),
         ):
             run = watching(*lines, plugin=plugin)
@@ -144,6 +152,36 @@ def calls(gdb: Gdb, plugin: str, strace: Strace) -> Iterator[Contestant]:
     yield Contestant(CATCH, FREE, asking("catch syscall pread64", "condition $bpnum a < 0"))
     if strace.command:
         yield Contestant(STRACE, FREE, strace.ask, stops=False)
+
+
+BY_GDB = "python gdb.execute('set kwatch kernel-conditions off')"
+
+_STOP_METHOD = (
+    'python exec("class W(gdb.Breakpoint):\\n def stop(self):\\n  return False")',
+    "python W('a', gdb.BP_WATCHPOINT)",
+)
+
+
+def kernel(gdb: Gdb, plugin: str, lldb: Lldb | None) -> Iterator[Contestant]:
+    """The cost of a hit that does not stop: by stops that go on, and in the kernel."""
+
+    def watching(*lines: str, plugin: str | None = None) -> Callable[[int], Facts]:
+        return lambda hits: gdb.ask(f"trap_cost({hits}, {list(lines)!r})", plugin)
+
+    yield Contestant(BARE_CONDITION, WATCH, BareKernelLoop("condition").ask, stops=False)
+    yield Contestant(WATCH, None, watching("watch a if a < 0"))
+    yield Contestant(STOP_METHOD, WATCH, watching(*_STOP_METHOD))
+    condition = watching("kwatch a if a < 0", plugin=plugin)
+    for name, base in ((IN_KERNEL, WATCH), (IN_KERNEL_AGAIN, BARE_CONDITION)):
+        yield Contestant(name, base, condition, True, ("kwatch", "a"), stops=False)
+    log = watching("watch a", 'commands\nsilent\nprintf "%ld\\n", a\ncontinue\nend')
+    yield Contestant(GDB_LOG, WATCH, log, counts=("counts", "2"), share=0.25)
+    yield Contestant(BARE_TRACE, WATCH, BareKernelLoop("values").ask, stops=False)
+    trace = watching("kwatch trace a", plugin=plugin)
+    for name, base in ((TRACE, GDB_LOG), (TRACE_AGAIN, BARE_TRACE)):
+        yield Contestant(name, base, trace, True, ("traced", "a"), stops=False)
+    if lldb is not None:
+        yield Contestant(LLDB, WATCH, lambda hits: lldb.ask(f"trap_cost({hits})"), share=0.05)
 
 
 IDLE = {

@@ -28,7 +28,7 @@ import answers  # noqa: E402
 from gdb_kwatch import places  # noqa: E402
 from gdb_kwatch.outside import debugger, fixtures, processes, say  # noqa: E402
 
-__all__ = ["PLUGIN", "BareLoop", "Gdb", "Lldb", "Strace", "WrongCount", "say"]
+__all__ = ["PLUGIN", "BareKernelLoop", "BareLoop", "Gdb", "Lldb", "Strace", "WrongCount", "say"]
 
 # Another kwatch than this checkout's: an installed one, say.
 PLUGIN = os.environ.get("KWATCH_GDBINIT") or places.GDBINIT
@@ -162,6 +162,24 @@ class Strace:
             return {"seconds": float(seconds), "stops": 0, "written": int(counted)}
         except ValueError:
             raise WrongCount(f"{argv[0]} said:\n{ended.last_lines()}") from None
+
+
+class BareKernelLoop:
+    """The floors of what the kernel does at a hit: a BPF program alone."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.program = fixtures.built("bare_kernel_loop")
+
+    def ask(self, hits: int) -> dict[str, Any]:
+        ended = processes.run([str(self.program), self.what, str(hits)], seconds=Gdb.SECONDS)
+        try:
+            counted, seconds, _ = ended.output.split()
+        except ValueError:
+            raise WrongCount(f"the bare kernel loop said:\n{ended.last_lines()}") from None
+        if int(counted) != hits:
+            raise WrongCount(f"the bare kernel loop has {counted} of {hits} ({self.what})")
+        return {"seconds": float(seconds), "stops": 0, "written": hits}
 
 
 def _lines(module: str, call: str) -> list[str]:

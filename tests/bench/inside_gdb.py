@@ -1,13 +1,14 @@
 """Runs inside gdb: measures around `continue` only, so that nobody's start-up counts.
 
-Imported there by debuggers.py, which calls one of the functions and reads its answer. Knows nothing
-of the house, and runs on the Python of every gdb that kwatch supports.
+Imported there by debuggers.py, which calls one of the functions and reads its answer. Knows next to
+nothing of the house, and runs on the Python of every gdb that kwatch supports.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,6 +69,13 @@ def about() -> None:
     gdb.write(answers.line(**facts, kwatch=_kwatch()))
 
 
+def kernel_refused() -> None:
+    """Why conditions and traces cannot run in the kernel here."""
+    from gdb_kwatch.linux import filters
+
+    gdb.write(answers.line(refused=filters.why_not()))
+
+
 def _start(writes: int) -> None:
     for setting in SETTINGS:
         gdb.execute(setting)
@@ -112,6 +120,7 @@ def _answer(facts: dict[str, Any]) -> None:
         "counts": {str(bp.number): bp.hit_count for bp in own},
         "software": [bp.number for bp in own if bp.type == gdb.BP_WATCHPOINT],
         "kwatch": _kwatch(),
+        "traced": _traced(),
     }
     gdb.write(answers.line(**facts, **evidence))
 
@@ -123,6 +132,16 @@ def _kwatch() -> dict[str, int] | None:
     except gdb.error:
         return None
     return {row["expression"]: row["hits"] for row in json.loads(text)}
+
+
+def _traced() -> dict[str, int] | None:
+    """How many records the trace has; None where there is none, or some were lost."""
+    try:
+        text = gdb.execute("kwatch trace", to_string=True)
+    except gdb.error:
+        return None
+    found = re.search(r"Trace of (\w+): .* ([\d,]+) recorded, lost 0;", text)
+    return {found.group(1): int(found.group(2).replace(",", ""))} if found else None
 
 
 def _value(expression: str) -> int:

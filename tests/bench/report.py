@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from contestants import KWATCH, KWATCH_4
+from contestants import IN_KERNEL, IN_KERNEL_AGAIN, KWATCH, KWATCH_4, TRACE, TRACE_AGAIN
 from machine import Machine
 from races import Load, Memory, Row
 
 MOST_RATIO = 1.30  # of gdb's own watch
+# Eight times as fast as gdb, and near to the floor in C.
+KERNEL_AIMS = {IN_KERNEL: 0.125, IN_KERNEL_AGAIN: 1.25, TRACE: 0.125, TRACE_AGAIN: 1.6}
 MOST_LOAD = 50.0  # milliseconds
 MOST_IDLE = 1.05  # of gdb alone; within what two runs of the same gdb differ by
 MOST_GROWTH = 32.0  # bytes a trap beyond what the history is to keep, and beyond gdb's own
@@ -24,6 +26,7 @@ class Results:
     hits: int
     rounds: int
     traps: list[Row] = field(default_factory=list)
+    kernel: list[Row] = field(default_factory=list)
     idle: list[Row] = field(default_factory=list)
     calls: list[Row] = field(default_factory=list)
     load: Load | None = None
@@ -55,6 +58,10 @@ def aims(results: Results) -> list[Aim]:
     for row in results.traps:
         if row.name in (KWATCH, KWATCH_4) and row.ratio is not None:
             found.append(Aim(f"{row.name}, of {row.base}", MOST_RATIO, row.ratio.median))
+    for row in results.kernel:
+        if row.name in KERNEL_AIMS and row.ratio is not None:
+            what = f"{row.name}, of {row.base}"
+            found.append(Aim(what, KERNEL_AIMS[row.name], row.ratio.median))
     for row in results.idle:
         if row.ratio is not None:
             found.append(Aim(f"no watchpoint set, {row.base}", MOST_IDLE, row.ratio.median))
@@ -74,6 +81,11 @@ def text(results: Results) -> str:
         parts.append(
             f"A trap with a false condition: n = {results.hits}, rounds = {results.rounds}\n"
             + _rows(results.traps)
+        )
+    if results.kernel:
+        parts.append(
+            f"A hit that does not stop: n = {results.hits}, rounds = {results.rounds}\n"
+            + _rows(results.kernel)
         )
     if results.idle:
         parts.append(
@@ -102,6 +114,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "rounds": results.rounds,
         "notes": results.notes,
         "traps": [_row_json(row) for row in results.traps],
+        "kernel": [_row_json(row) for row in results.kernel],
         "idle": [_row_json(row) for row in results.idle],
         "calls": [_row_json(row) for row in results.calls],
         "load": None

@@ -2,8 +2,8 @@
 
     python3 tests/bench/run.py [-n HITS] [-rounds R] [-json FILE] [-pin CPU] [-quick] [PART ...]
 
-Parts: traps (a trap with a false condition), idle (no watchpoint set), load, memory, calls (a
-system call, watched or not; needs the right to use perf); default: all.
+Parts: traps (a trap with a false condition), kernel (conditions and traces there), idle (no
+watchpoint set), load, memory, calls (system calls); default: all.
 Ends with exit code 1 where something was counted wrong; never because of a time.
 """
 
@@ -24,7 +24,7 @@ import report  # noqa: E402
 from debuggers import PLUGIN, Gdb, Lldb, Strace, WrongCount, say  # noqa: E402
 from machine import machine  # noqa: E402
 
-PARTS = ("traps", "idle", "load", "memory", "calls")
+PARTS = ("traps", "kernel", "idle", "load", "memory", "calls")
 NO_LLDB = "No LLDB with Python on PATH (KWATCH_LLDB names one): left out"
 QUICK = "The short form: that it works is shown, the figures mean little"
 MARKS = (10_000, 100_000)
@@ -80,7 +80,7 @@ def bench(options: argparse.Namespace) -> report.Results:
     parts = options.parts or PARTS
     with Gdb.ready() as gdb:
         lldb = Lldb(gdb.program)
-        version = lldb.version() if "traps" in parts else None
+        version = lldb.version() if {"traps", "kernel"} & set(parts) else None
         results = report.Results(
             machine(gdb.version, gdb.python, version, options.pin), options.n, options.rounds
         )
@@ -93,6 +93,13 @@ def bench(options: argparse.Namespace) -> report.Results:
                 contestants.traps(gdb, PLUGIN, options.beside, lldb if version else None)
             )
             results.traps = races.race(entries, options.n, options.rounds, progress)
+        if "kernel" in parts:
+            refused = gdb.ask("kernel_refused()", PLUGIN)["refused"]
+            if refused:
+                results.notes.append(f"The kernel's part is left out: {refused}")
+            else:
+                entries = list(contestants.kernel(gdb, PLUGIN, lldb if version else None))
+                results.kernel = races.race(entries, options.n, options.rounds, progress)
         if "idle" in parts:
             entries = list(contestants.idle(gdb, PLUGIN))
             results.idle = races.race(entries, options.n, options.rounds, progress)

@@ -42,7 +42,7 @@ def test_the_changes_of_a_trace(session):
     with session("loop", extra=("-ex", "set args 100")) as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch trace a")
-        gdb.cmd("break 14")
+        gdb.cmd("break _exit")
         gdb.cont()
         store = "loop.c:6"
         assert rows(gdb.cmd("kwatch last a")) == [("1", store, "99", "100", "")]
