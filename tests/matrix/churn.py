@@ -2,6 +2,7 @@
 must never make gdb crash, hang, or forget a sentinel.
 
     python3 tests/matrix/churn.py [-n STEPS] [-seconds S] [-seed N] [-session LENGTH] [-v]
+    python3 tests/matrix/churn.py -soak 30
 
 Each session is a gdb (KWATCH_GDB, default gdb) on a pseudo-terminal, and gets commands drawn at
 random from the seed, which is printed. After each command kwatch's own state is compared with
@@ -85,13 +86,19 @@ def churn_wrong(settled):
     return []
 """
 INSIDE = """
+import gc
+from collections import Counter
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.inferior.sentinels import Sentinel
 from gdb_kwatch.inferior.threads import Threads
+from gdb_kwatch.linux import ptrace
 from gdb_kwatch.ui import plugin
 def churn_wrong(settled):
     session = plugin.session
     registry = session.registry
+    if not session.connected:
+        left = [b.number for b in gdb.breakpoints() or () if isinstance(b, Sentinel)]
+        return ["left behind by kwatch off: %s" % left] if left else []
     there = {b.number: b for b in gdb.breakpoints() or () if isinstance(b, Sentinel)}
     pooled = {}
     wrong = []
@@ -120,8 +127,29 @@ def churn_wrong(settled):
         if bp.thread is None:  # else its thread may have ended: gdb 13 keeps it, hidden
             wrong.append("not adopted: %d" % bp.number)
     if settled:
-        wrong += churn_slots(session)
+        wrong += churn_slots(session) + churn_told() + churn_grown(session)
     return wrong
+def churn_told():
+    "`kwatch slots` says what ptrace says."
+    told = json.loads(gdb.execute("kwatch slots -json", to_string=True))
+    wrong = []
+    for row in told:
+        try:
+            real = ptrace.debug_registers(row["lwp"])
+        except OSError:
+            continue
+        said = {s["slot"]: int(s["address"], 16) for s in row["slots"] if s["enabled"]}
+        if said != {slot: piece.address for slot, piece in real.pieces().items()}:
+            wrong.append("kwatch slots says %s, ptrace %s" % (said, real.pieces()))
+        if row["dr7"] != real.dr7:
+            wrong.append("kwatch slots says DR7 %#x, ptrace %#x" % (row["dr7"], real.dr7))
+    return wrong
+def churn_grown(session):
+    "Nothing is kept of what is gone."
+    alive = Counter(type(thing).__name__ for thing in gc.get_objects())
+    pools = len(session.registry.pools)
+    most = {"Sentinel": 8 * pools + 16, "Slot": 8 * pools + 64, "Pool": pools + 2}
+    return ["%d of %s are alive" % (alive[n], n) for n, m in most.items() if alive[n] > m]
 churn_types = (gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT, gdb.BP_ACCESS_WATCHPOINT)
 def churn_slots(session):
     thread = gdb.selected_thread()
@@ -342,6 +370,7 @@ class Maker:
             (2, self.process),
             (2, self.inferior),
             (1, self.script),
+            (1, lambda: self.one_of(("kwatch off", "kwatch on", "kwatch off\nkwatch on"))),
         ]
 
     def next(self, facts: dict[str, Any]) -> str:
@@ -495,7 +524,16 @@ def plain(line: str) -> str | None:
     words = line.split()
     if "kwatch" not in words or words[0] in ("set", "info", "commands", "python", "define"):
         return None if "set kwatch" in line or "info kwatch" in line else line
-    if len(words) > 1 and words[1] in ("list", "slots", "hits", "verify", "doctor", "save"):
+    if len(words) > 1 and words[1] in (
+        "list",
+        "slots",
+        "hits",
+        "verify",
+        "doctor",
+        "save",
+        "off",
+        "on",
+    ):
         return None
     command, rest = "watch", words[1:]
     while rest and rest[0].startswith("-"):
@@ -522,6 +560,9 @@ def session(gdb: Gdb, maker: Maker, length: int, until: float) -> None:
         gdb.give(maker.next(gdb.facts))
         if len(gdb.log) % 6 == 0:
             gdb.give(SETTLE)
+    if gdb.facts["stopped"] or not gdb.facts["pid"]:
+        gdb.give("kwatch off")  # and nothing is left behind
+        gdb.give("kwatch on")
     gdb.quit()
 
 
@@ -593,6 +634,9 @@ def main() -> int:
     parser.add_argument("-seconds", type=float, default=50, help="at most (default: 50)")
     parser.add_argument("-seed", type=int, default=None, help="of the first session")
     parser.add_argument("-session", type=int, default=80, help="commands a gdb (default: 80)")
+    parser.add_argument(
+        "-soak", type=float, metavar="MINUTES", help="as many as fit into that time"
+    )
     parser.add_argument("-replay", type=Path, help="run the commands of a failed session again")
     parser.add_argument("-programs", type=Path, help="the folder to build the programs in")
     parser.add_argument("-bare", action="store_true", help="with -replay: without kwatch")
@@ -600,6 +644,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1 << 20)
+    if arguments.soak is not None:
+        arguments.n, arguments.seconds = sys.maxsize, 60 * arguments.soak
     with tempfile.TemporaryDirectory(prefix="kwatch-churn-") as name:
         world = World(Path(name), arguments.programs or Path(name, "programs"))
         if arguments.replay:
