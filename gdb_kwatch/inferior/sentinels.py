@@ -237,7 +237,12 @@ class Pool:
             return
         place = self.sentinels.index(sentinel)
         sentinel.discard()
-        self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece)
+        try:
+            self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece)
+        except gdb.error:  # ``breakpoint always-inserted``, and no slot: it is tried again
+            del self.sentinels[place]
+            if sentinel.piece is not None:
+                self._unserved.add(sentinel.piece)
 
     def is_valid(self) -> bool:
         """False once gdb has taken the program space away, sentinels and all."""

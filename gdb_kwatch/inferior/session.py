@@ -258,7 +258,10 @@ class Session:
     @guarded()
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
-        thread = gdb.selected_thread()
+        try:
+            thread = gdb.selected_thread()
+        except SystemError:  # "could not find gdb thread object" (13.1): it has just ended
+            return
         if thread is not None and thread.is_stopped() and self.registry.slots.probe():
             self.registry.reseat()
             self.registry.aim()

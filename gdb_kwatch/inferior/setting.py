@@ -265,5 +265,9 @@ def _make(
     if watch is None:
         raise gdb.GdbError(f"gdb set no watchpoint for {request.expression}.")
     if request.temporary:
-        gdb.execute(f"enable delete {watch.number}", to_string=True)
+        try:
+            gdb.execute(f"enable delete {watch.number}", to_string=True)
+        except gdb.error as error:  # ``breakpoint always-inserted``, and no slot
+            watch.bp.delete()
+            raise gdb.GdbError(str(error)) from None
     return watch

@@ -75,7 +75,10 @@ def parse_again(bp: gdb.Breakpoint) -> bool:
     expression is gone all the same.  A disabled one is evaluated at each resume as well.
     """
     enabled = bp.enabled
-    refused = gdb.execute(f"enable {bp.number}", to_string=True)
+    try:
+        refused = gdb.execute(f"enable {bp.number}", to_string=True)
+    except gdb.error:
+        refused = ""  # parsed, and then there was no slot for it (``breakpoint always-inserted``)
     if not enabled:
         bp.enabled = False
     return not refused

@@ -354,7 +354,8 @@ class Registry:
         watch.watch_regions(regions)
 
     def _read(self, watch: Watch) -> None:
-        assert watch.lvalue is not None
+        if watch.lvalue is None:
+            return  # nothing of it can be read: MORE, or it never could be evaluated
         if not watch.regions:
             watch.watch_regions(watch.lvalue.regions)
         watch.last = watch.lvalue.read(gdb.selected_inferior())

@@ -146,6 +146,7 @@ def churn_told():
     return wrong
 def churn_grown(session):
     "Nothing is kept of what is gone."
+    gc.collect()
     alive = Counter(type(thing).__name__ for thing in gc.get_objects())
     pools = len(session.registry.pools)
     most = {"Sentinel": 8 * pools + 16, "Slot": 8 * pools + 64, "Pool": pools + 2}
@@ -158,7 +159,8 @@ def churn_slots(session):
     read = Threads(session).of(gdb.selected_inferior(), thread)
     if read is None:
         return []
-    wanted = session.registry.pieces_in_use()
+    # Those of perf's events (kernel sight) are in no register that ptrace knows of.
+    wanted = {p for p in session.registry.pieces_in_use() if p.rw <= 3}
     held = {p for p in read.layout if p is not None}
     if held == wanted or len(wanted) > SLOTS:
         return []
@@ -302,6 +304,15 @@ class Gdb:
             raise Failure(f"gdb ended: {self.ending()}")
         self.text += data.decode(errors="replace")
         return True
+
+    def traceback(self) -> str:
+        """Of kwatch's last fault."""
+        self.text = ""
+        self.send("kwatch doctor -traceback\n")
+        with contextlib.suppress(Failure):
+            while self.read(1):
+                pass
+        return self.text.strip()
 
     def quit(self) -> None:
         """End as a user does; raises Failure where gdb does not end well."""
@@ -600,6 +611,8 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
             session(gdb, maker, min(arguments.session, arguments.n - done), until)
         except Failure as failure:
             failed = str(failure)
+            if "fault" in failed or "refused" in failed:
+                failed += f"\n{gdb.traceback()}"
         finally:
             gdb.kill()
             world.end()

@@ -1,6 +1,6 @@
 """gdb's own tests, with kwatch loaded and without: the results must be the same, line by line.
 
-    python3 tests/matrix/gdb_testsuite.py [-v] [TEST.exp ...]
+    python3 tests/matrix/gdb_testsuite.py [-v] [--few] [TEST.exp ...]
 
 The tests are those of the source package of the gdb on PATH, fetched once with apt; dejagnu's
 runtest runs them out of tree on the installed gdb, first bare and then with kwatch sourced as a
@@ -27,13 +27,20 @@ from pathlib import Path, PurePosixPath
 import host
 from checkout import CHECKOUT, debugger, exit_code, packages, processes, say, table
 
-TESTS = (
+FEW = (
     "gdb.base/watchpoint.exp",
     "gdb.base/watchpoint-hw-hit-once.exp",
     "gdb.base/watchpoint-unaligned.exp",
     "gdb.base/watch-cond.exp",
     "gdb.base/watch-read.exp",
     "gdb.threads/watchthreads.exp",
+)
+ALL = (
+    "gdb.base/*watch*.exp",
+    "gdb.base/*hbreak*.exp",
+    "gdb.base/hw-sw-break-same-address.exp",
+    "gdb.threads/*watch*.exp",
+    "gdb.mi/mi-watch*.exp",
 )
 NEEDS = {
     "runtest": packages.Need("dejagnu", "dejagnu"),
@@ -108,6 +115,18 @@ def nearest(wanted: str, offered: Iterable[str]) -> list[str]:
     known = sorted(set(offered), key=numbers)
     below = [version for version in known if numbers(version) <= numbers(wanted)]
     return below[::-1] + known[len(below) :]
+
+
+def found(testsuite: Path, patterns: Iterable[str], version: str) -> list[str]:
+    """The test files that `patterns` name, in order."""
+    names: list[str] = []
+    for pattern in patterns:
+        there = sorted(str(path.relative_to(testsuite)) for path in testsuite.glob(pattern))
+        # There are none of some kinds in older gdbs.
+        if not there and "*" not in pattern and pattern not in ALL:
+            raise say.Stop(f"gdb {version} has no test file {pattern}")
+        names += [name for name in there if name not in names]
+    return names
 
 
 def run(gdb: str, testsuite: Path, tests: Iterable[str], flags: str, keep: Path) -> Run:
@@ -232,7 +251,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("-v", "--verbose", action="store_true", help="show gdb's output as well")
     parser.add_argument("--bare", action="store_true", help="only the bare gdb: what is expected")
-    parser.add_argument("tests", nargs="*", metavar="TEST.exp", default=TESTS)
+    parser.add_argument("tests", nargs="*", metavar="TEST.exp", help="or a pattern")
+    parser.add_argument("--few", action="store_true", help="only six of them, for a quick answer")
     arguments = parser.parse_args()
     packages.provide([need for tool, need in NEEDS.items() if not shutil.which(tool)])
     path = shutil.which("gdb")
@@ -241,15 +261,13 @@ def main() -> int:
     gdb = debugger.version_in(processes.run([path, "-nx", "--version"], seconds=30).output)
     version, testsuite = sources(gdb)
     say.step(f"testing gdb {gdb} ({path}) by the tests of gdb {version}")
-    unknown = [name for name in arguments.tests if not (testsuite / name).exists()]
-    if unknown:
-        raise say.Stop(f"gdb {version} has no test file {say.listing(unknown)}")
+    tests = found(testsuite, arguments.tests or (FEW if arguments.few else ALL), version)
     modes = {"bare": "", "kwatch": f'-ix "{GDBINIT}"'}
     if arguments.bare:
         del modes["kwatch"]
     runs = {}
     for mode, flags in modes.items():
-        runs[mode] = run(path, testsuite, arguments.tests, flags, STORE / "logs" / mode)
+        runs[mode] = run(path, testsuite, tests, flags, STORE / "logs" / mode)
     kinds = sorted(set().union(*(each.counts() for each in runs.values())))
     rows = [(mode, *(each.counts()[kind] for kind in kinds)) for mode, each in runs.items()]
     print(table((f"gdb {gdb}", *kinds), rows))
