@@ -10,10 +10,14 @@ import re
 from dataclasses import dataclass
 
 SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t", "-k", "-g")
-VALUED = ("-size", "-p")
+VALUED = ("-size", "-p", "-log", "-do", "-from", "-not-from")
 OPTIONS = (*SWITCHES, *VALUED)
 _ARGUMENTS = {
     "-size": "the number of bytes to watch",
+    "-log": 'a message, as "x is {new}, was {old}"',
+    "-do": "gdb commands, in quotes, separated by ;",
+    "-from": "a function or library",
+    "-not-from": "a function or library",
     "-p": "a priority, background, normal, native, break-native or a number",
 }
 
@@ -42,6 +46,10 @@ class Request:
     condition: str | None = None
     priority: str = "normal"
     everywhere: bool = False
+    log: str | None = None  # the message of a hit, which does not stop then
+    do: str | None = None  # commands at a hit, a line each; then the program goes on
+    only: tuple[str, ...] = ()  # functions and libraries whose accesses count
+    without: tuple[str, ...] = ()
 
 
 def _option(word: str) -> str:
@@ -49,8 +57,8 @@ def _option(word: str) -> str:
     if word in OPTIONS:
         return word
     found = [name for name in OPTIONS if name.startswith(word)]
-    if len(found) == 1:
-        return found[0]
+    if len(found) == 1 or found == ["-location", "-log"]:
+        return found[0]  # `-lo` is gdb's own
     if found:
         raise UsageError(f"{word}: ambiguous option; it may be {', '.join(found)}.")
     raise UsageError(
@@ -99,12 +107,22 @@ def _cut_word(text: str) -> tuple[str, str]:
     return word, rest[0] if rest else ""
 
 
+def _cut_quoted(text: str) -> tuple[str, str]:
+    """A string in quotes, or the first word; and the rest."""
+    quoted = _QUOTED.match(text)
+    if quoted is None:
+        return _cut_word(text)
+    inside = re.sub(r"\\(.)", r"\1", quoted.group()[1:-1])
+    return inside, text[quoted.end() :].strip()
+
+
 def parse(line: str) -> Request:
     """What a ``kwatch`` line asks for.  Raises UsageError."""
     rest = line.strip()
     access: str | None = None
     on: set[str] = set()
     values: dict[str, str] = {}
+    code: dict[str, list[str]] = {"-from": [], "-not-from": []}
     while rest.startswith("-"):
         word, tail = _cut_word(rest)
         if word == "--":
@@ -117,7 +135,9 @@ def parse(line: str) -> Request:
         if name in _ARGUMENTS:
             if not rest:
                 raise UsageError(f"{name} requires an argument: {_ARGUMENTS[name]}.")
-            values[name], rest = _cut_word(rest)
+            values[name], rest = _cut_quoted(rest) if name in ("-log", "-do") else _cut_word(rest)
+            if name in code:
+                code[name].append(values[name])
         elif name in ("-w", "-a", "-r"):
             asked = {"-w": "write", "-a": "access", "-r": "read"}[name]
             if access not in (None, asked):
@@ -149,4 +169,8 @@ def parse(line: str) -> Request:
         condition,
         values.get("-p", "normal"),
         "-g" in on,
+        values.get("-log"),
+        "\n".join(part.strip() for part in values["-do"].split(";")) if "-do" in values else None,
+        tuple(code["-from"]),
+        tuple(code["-not-from"]),
     )

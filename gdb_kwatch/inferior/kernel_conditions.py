@@ -27,7 +27,7 @@ from gdb_kwatch.linux import filters as kernel
 from . import gdbfacts
 from .compiling import compiled
 from .lvalues import Lvalue
-from .targets import Target, is_signed
+from .targets import Target, code_ranges, is_signed
 
 if TYPE_CHECKING:
     from .kernel_watch import KernelWatch
@@ -114,8 +114,8 @@ def judge(mode: str, request: Request, expression: str, location: bool, lvalue: 
     reason = _unfit(request.access, lvalue) or kernel.why_not()
     if reason:
         return Judged(reason)
-    node, reason = compiled(request.condition, _target(expression, lvalue))
-    return Judged(reason if node is None else "")
+    _, reason = compiled(request.condition, _target(expression, lvalue))
+    return Judged(reason)
 
 
 def _unfit(access: str, lvalue: Lvalue | None) -> str:
@@ -157,6 +157,8 @@ class Programs:
             gdb.selected_inferior().pid,
             regions,
             watch.asked,
+            watch.only,
+            watch.without,
             watch.access,
             self.mode == OFF,
         )
@@ -168,7 +170,7 @@ class Programs:
             return
         watch.compiled_for = wanted
         self.drop(watch)
-        if watch.asked is None or not wanted[0]:
+        if (watch.asked is None and not watch.only and not watch.without) or not wanted[0]:
             watch.judged = None
             return
         watch.judged = self._load(watch, regions[0])
@@ -186,18 +188,20 @@ class Programs:
         if reason or lvalue is None:
             return Judged(reason)
         node, reason = compiled(watch.asked, _target(watch.text, lvalue))
-        if node is None:
+        if reason:
             return Judged(reason)
         source = Source(
             region.address,
             region.length,
+            code_ranges(watch.only),
+            code_ranges(watch.without),
             on_change=watch.access == "write" and not watch.every,
             condition=node,
         )
         try:
             now = bytes(gdb.selected_inferior().read_memory(region.address, region.length))
             program = Loaded(source, now)
-        except (OSError, gdb.MemoryError, kernel.AssemblyError) as error:
+        except (OSError, gdb.error, kernel.AssemblyError) as error:
             return Judged(str(getattr(error, "strerror", None) or error))
         watch.program = program
         self.loaded[program.number] = program

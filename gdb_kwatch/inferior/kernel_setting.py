@@ -30,10 +30,12 @@ def judged(
     session: Session, request: Request, text: str, location: bool, lvalue: Lvalue
 ) -> Judged | None:
     """Who is to test the condition; None where there is none.  Raises gdb.GdbError."""
-    if request.condition is None:
+    if request.condition is None and not request.only and not request.without:
         return None
+    if request.log is not None:
+        return Judged("-log: gdb writes a message at each hit")
     found = judge(session.kernel.programs.mode, request, text, location, lvalue)
-    if found.reason and _OLD_OR_NEW.search(request.condition):
+    if found.reason and _OLD_OR_NEW.search(request.condition or ""):
         raise gdb.GdbError(
             f"$old and $new are for conditions that the kernel tests, and this one it cannot: "
             f"{found.reason}."
@@ -117,6 +119,7 @@ def _made(
     def make(bp: gdb.Breakpoint) -> KernelWatch:
         made = KernelWatch(bp, options, request.access, text, location, request.condition)
         made.sees_kernel = kernel
+        made.only, made.without = request.only, request.without
         return made
 
     return session.kernel.add(make, request.temporary, request.condition, request.thread)

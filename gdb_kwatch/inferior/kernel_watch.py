@@ -118,6 +118,8 @@ class KernelWatch(Watch):
     compiled_for: tuple[object, ...] = ()
     stopped: Stopped | None = None  # what the program said of the trap in hand
     sees_kernel = True
+    only: tuple[str, ...] = ()  # code whose accesses count, by name
+    without: tuple[str, ...] = ()
 
     def __init__(
         self,

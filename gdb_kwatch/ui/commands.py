@@ -14,7 +14,7 @@ import gdb
 
 from gdb_kwatch.core.arbiter import priority_of
 from gdb_kwatch.core.grammar import OPTIONS, UsageError, parse
-from gdb_kwatch.inferior import faults
+from gdb_kwatch.inferior import faults, hit_actions
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
 
@@ -42,6 +42,11 @@ class Kwatch(gdb.Command):
       -l, -location Watch the memory that EXPRESSION names now.
       -size N       EXPRESSION is an address; watch the N bytes there.
       -t            Delete it at its first stop.
+      -log TEXT     Write a message at each hit and go on: {old}, {new}, {thread}, {line},
+                    {function}, {pc}, {number} and {expression} are filled in.
+      -do COMMANDS  Run gdb commands ("bt 3; info locals") at each hit, and go on.
+      -from CODE, -not-from CODE
+                    Count accesses by this function or library only, or all but these.
       -g            Watch in all inferiors, those to come included.
       -p PRIORITY   background, normal (the default), native (as gdb's own), break-native
                     or a number from 0 to 255: who holds the slots where there are too few.
@@ -55,6 +60,7 @@ class Kwatch(gdb.Command):
 
     def __init__(self, session: Session) -> None:
         super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
+        self.actions: hit_actions.Actions | None = None
         self.tracing: Any = None  # what ``kwatch trace`` has, once it was used
         self.session = session
 
@@ -72,7 +78,13 @@ class Kwatch(gdb.Command):
             request = parse(argument)
         except UsageError as error:
             raise gdb.GdbError(str(error)) from None
+        acts = request.log is not None or request.do or request.only or request.without
+        if acts:
+            hit_actions.check(request)
         watch = set_watch(self.session, request)
+        if acts:
+            self.actions = self.actions or hit_actions.Actions(self.session)
+            self.actions.add(watch, request)
         gdb.write(f"{watch.mention}\n")
         self.session.at_change(watch)
 

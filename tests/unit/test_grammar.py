@@ -64,6 +64,11 @@ LINES = [
     ("a'first + b'last if z", Request("a'first + b'last", condition="z")),
     ("a) if z", Request("a)", condition="z")),
     ("{int} p if z", Request("{int} p", condition="z")),
+    # what is done at a hit
+    ('-log "x {old}->{new}" s.a if z', Request("s.a", condition="z", log="x {old}->{new}")),
+    ("-log hit s.a", Request("s.a", log="hit")),
+    ('-do "bt 3; p \\"y\\"" s.a', Request("s.a", do='bt 3\np "y"')),
+    ("-from f -not-from g -not-from libc s.a", Request("s.a", only=("f",), without=("g", "libc"))),
     # threads and tasks
     ("s.a thread 1", Request("s.a", thread="1")),
     ("s.a thread 1.2", Request("s.a", thread="1.2")),
@@ -143,7 +148,8 @@ def test_options_cut_short_stand_for_the_one_they_can_be(option):
         others = [name for name in OPTIONS if name.startswith(word)]
         if word in OPTIONS:
             assert parse(f"{word}{' 8' if word in VALUED else ''} x").expression == "x"
-        elif len(others) == 1:
+        elif len(others) == 1 or word == "-lo":  # which gdb takes for -location
+            option = others[0]
             assert parse(f"{word}{argument} x") == parse(f"{option}{argument} x")
         else:
             with pytest.raises(UsageError, match="ambiguous"):
@@ -151,7 +157,6 @@ def test_options_cut_short_stand_for_the_one_they_can_be(option):
 
 
 def test_ambiguity_names_the_candidates(monkeypatch):
-    """No two of today's options begin alike but -l, which is one itself."""
     monkeypatch.setattr("gdb_kwatch.core.grammar.OPTIONS", ("-one", "-once", "-two"))
     with pytest.raises(UsageError, match="-on: ambiguous option; it may be -one, -once"):
         parse("-on x")
@@ -212,6 +217,13 @@ ANY_LINE = st.one_of(
 )
 
 
+def _is_from(value, line):
+    """Whether a field of a request has nothing that the line has not."""
+    if isinstance(value, tuple):
+        return all(_is_from(part, line) for part in value)
+    return value is None or isinstance(value, bool) or value in line or value in DEFAULTS
+
+
 @settings(deadline=None)
 @given(ANY_LINE)
 @example("-\x1cx")
@@ -226,7 +238,7 @@ def test_any_line_is_a_request_or_a_usage_error(line):
     assert request.condition is None or request.condition == request.condition.strip() != ""
     for field in dataclasses.fields(request):
         value = getattr(request, field.name)
-        assert value is None or isinstance(value, bool) or value in line or value in DEFAULTS
+        assert _is_from(value, line)
 
 
 @pytest.mark.parametrize(

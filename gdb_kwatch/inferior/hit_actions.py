@@ -1,0 +1,114 @@
+"""What a kwatch does at a hit beside stopping: -log, -do, and which code counts: -from, -not-from.
+
+Where the kernel does not do it, a function in the condition does: gdb asks it at each hit, and so
+does kwatch for hits that gdb missed.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+
+import gdb
+
+from gdb_kwatch.core.grammar import Request
+
+from . import faults
+from .accesses import Ranges, counts
+from .lvalues import Reading
+from .session import Session
+from .targets import Symbols, code_ranges, where
+from .watch import Watch
+
+FUNCTION = "_hit_counts"
+FIELDS = ("old", "new", "thread", "line", "function", "pc", "number", "expression")
+
+
+@dataclass
+class Action:
+    """Of one kwatch."""
+
+    watch: Watch
+    request: Request
+    old: Reading
+    symbols: Symbols
+    pid: int = 0
+    ranges: tuple[Ranges, Ranges] = ((), ())
+
+    def wanted(self, pc: int) -> bool:
+        pid = gdb.selected_inferior().pid
+        if pid != self.pid:  # libraries may stand elsewhere
+            self.pid = pid
+            self.ranges = code_ranges(self.request.only), code_ranges(self.request.without)
+        return counts(pc, self.ranges)
+
+
+def check(request: Request) -> None:
+    """Before anything is set.  Raises gdb.GdbError."""
+    if request.log is not None:
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(request.log) if name]
+        except ValueError as error:
+            raise gdb.GdbError(f"-log: {error}") from None
+        unknown = [name for name in names if name not in FIELDS]
+        if unknown:
+            fields = ", ".join(FIELDS)
+            raise gdb.GdbError(f"-log: there is no {{{unknown[0]}}}; there are {fields}.")
+    if gdb.selected_inferior().pid:
+        code_ranges((*request.only, *request.without))
+
+
+class Actions(gdb.Function):
+    """Whether a hit of a kwatch with -log, -from or -not-from is to stop: (NUMBER [, CONDITION]).
+    kwatch makes it the condition of such a one."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.of: dict[int, Action] = {}
+        super().__init__(FUNCTION)
+
+    def add(self, watch: Watch, request: Request) -> None:
+        """Put the function into the condition of a new kwatch; its commands after -do."""
+        if request.log is not None or (
+            (request.only or request.without) and not watch.judged_in_kernel
+        ):
+            self.of[watch.number] = Action(watch, request, watch.last, Symbols(watch.regions))
+            own = f", ({request.condition})" if request.condition else ""
+            watch.bp.condition = f"${FUNCTION}({watch.number}{own})"
+        if request.do is not None:
+            watch.bp.commands = f"{request.do}\ncontinue"
+
+    def invoke(self, number: gdb.Value, condition: gdb.Value | bool = True) -> bool:
+        try:
+            return self._asked(int(number), bool(condition))
+        except Exception as error:
+            faults.report("a hit's action", error)
+            return True
+
+    def _asked(self, number: int, holds: bool) -> bool:
+        action = self.of.get(number)
+        if action is None or action.watch.lvalue is None:
+            return holds
+        old, action.old = action.old, action.watch.lvalue.read(gdb.selected_inferior())
+        pc = gdb.newest_frame().pc()
+        if not holds or not action.wanted(pc):
+            return False
+        if action.request.log is None:
+            return True
+        gdb.write(action.request.log.format(**self._fields(action, old, pc)) + "\n")
+        return False
+
+    def _fields(self, action: Action, old: Reading, pc: int) -> dict[str, object]:
+        lvalue, thread = action.watch.lvalue, gdb.selected_thread()
+        assert lvalue is not None and thread is not None
+        access = action.symbols.access(pc)
+        return {
+            "old": lvalue.text(old),
+            "new": lvalue.text(action.old),
+            "thread": thread.num,
+            "line": where(access, pc),
+            "function": access.function or "??",
+            "pc": hex(access.address or pc),
+            "number": action.watch.number,
+            "expression": action.watch.expression,
+        }
