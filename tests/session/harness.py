@@ -24,7 +24,7 @@ GDBINIT = Path(os.environ.get("KWATCH_GDBINIT") or ROOT / "gdb_kwatch" / "gdbini
 FIXTURES = ROOT / "fixtures"
 
 PROMPT = "@@gdb-is-ready@@ "
-TIMEOUT = 60
+TIMEOUT = int(os.environ.get("KWATCH_TIMEOUT", "60"))  # seconds; more where all is emulated
 
 # With editing on, readline would echo what is typed and the transcript would hold it twice.
 SETTINGS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -63,7 +64,9 @@ def test_a_read_that_touches_two_of_three(session):
         # The first read(2) touches the first two.
         assert numbers(first) == [2, 3]
         assert first["origin"] == "kernel"
-        assert [hit["seen_by"] for hit in first["hits"]] == ["counter", "counter"]
+        # Of several registers that one access hits, QEMU's emulation tells one.
+        other = "value" if os.environ.get("KWATCH_EMULATED") else "counter"
+        assert [hit["seen_by"] for hit in first["hits"]] == ["counter", other]
         assert [hit["stop"] for hit in first["hits"]] == [True, True]
         assert [hit["old"] for hit in first["hits"]] == ["0", "0"]
         assert first["hits"][0]["new"] == str(int.from_bytes(b"01234567", "little"))
