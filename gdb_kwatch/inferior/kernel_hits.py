@@ -773,9 +773,11 @@ class KernelHits:
         for hit in by_value:
             watch = self.registry.watches[hit.number]
             hand.touched.append(watch)
-            if watch.in_registers:
-                hit.stop = self._judge(watch, True, thread)
-            if hit.stop:
+            if isinstance(watch, KernelWatch):
+                # An emulator may tell one of several registers that one access hits.
+                hit.stop = _wants(watch, True) and self._holds(watch)
+            elif self._judge(watch, True, thread):
+                hit.stop = True
                 hand.askers.append(watch)
             trap.hits.append(hit)
         trap.hits.sort(key=lambda hit: hit.number)

@@ -42,7 +42,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "DR6: two threads, one place": (f"{S}/test_threads.py::test_two_threads_on_one_place",),
     "-k: read(2) over two": (f"{S}/test_kernel_hits.py::test_a_read_that_touches_two_of_three",),
     "-k: rerun": (f"{S}/test_kernel_hits.py::test_a_rerun_arms_it_again",),
-    "-k: gdb's watch": (f"{S}/test_kernel_hits.py::test_gdbs_own_watch_with_kernel_sight",),
+    "-k: gdb's own watch": (f"{S}/test_kernel_situations.py::test_gdbs_own_watch_sees_a_call",),
     "-k: EFAULT, restart": (
         f"{S}/test_kernel_situations.py::test_a_call_that_writes[efault]",
         f"{S}/test_kernel_situations.py::test_a_call_that_writes[restart]",
@@ -87,6 +87,7 @@ mkdir -p /dev/pts /dev/shm /tmp /run
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmp /tmp
 chmod 1777 /tmp
+chmod 755 /root
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8
 export KWATCH_TIMEOUT={step} KWATCH_EMULATED=1
 ip link set lo up 2>/dev/null

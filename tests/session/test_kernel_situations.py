@@ -74,6 +74,20 @@ def test_a_call_that_writes(session, situation, places, call, result, news):
         assert gdb.run_out() == []
 
 
+def test_gdbs_own_watch_sees_a_call(session):
+    with session("kernel_writes") as gdb:
+        gdb.cmd("set args read")
+        gdb.run_to("ready")
+        gdb.cmd("set kwatch kernel on")
+        assert "by a second slot (perf)" in gdb.cmd("watch word[0]")
+        gdb.cmd("tbreak done")
+        assert "1 watchpoint hit by the kernel" in gdb.cont()
+        (trap,) = gdb.hits()
+        assert (trap["call"]["name"], trap["hits"][0]["new"]) == ("read", ONES)
+        assert "done ()" in gdb.cont()
+        assert len(gdb.hits()) == 1
+
+
 def test_a_failure_half_way_says_its_error(session):
     with session("kernel_writes") as gdb:
         start(gdb, "efault", "-location *place")

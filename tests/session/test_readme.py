@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from gdb_kwatch.linux import perf_event
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -49,3 +53,19 @@ def test_the_json_has_what_is_shown(session):
         gdb.cont()
         trap = gdb.hits()[0]
     assert set(re.findall(r'"(\w+)":', printed)) == set(trap) | set(trap["hits"][0])
+
+
+@pytest.mark.skipif(perf_event.why_not() is not None, reason="no perf here")
+def test_hits_inside_system_calls(session):
+    """Up to gdb's own frame line, which depends on the C library's debug information."""
+    with session("syscall") as gdb:
+        gdb.cmd("break main")
+        gdb.cmd("run")
+        for command, printed in sample("(gdb) kwatch -k buf[0]"):
+            said = gdb.cmd(command).split("\nCatchpoint ")[0]
+            assert plain(without_numbers(said)) == plain(without_numbers(printed)), command
+
+
+def without_numbers(text):
+    """How often the kernel's copy was counted, and the number of a pipe."""
+    return re.sub(r"pipe:\[\d+\]", "pipe", re.sub(r"perf x\d", "perf", text))

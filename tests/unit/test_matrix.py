@@ -136,3 +136,59 @@ def test_results_of_dejagnu_are_told_from_the_rest_of_its_summary():
     assert suite.RESULT.match("UNSUPPORTED: gdb.base/watch-read.exp: skip")
     assert not suite.RESULT.match("# of expected passes\t\t545")
     assert not suite.RESULT.match("Running target unix")
+
+
+def test_what_a_booted_kernel_has_said():
+    kernels = module("kernels")
+    result = kernels.Result("sid")
+    hits = "tests/session/test_kernel_hits.py"
+    kernels.read(
+        result,
+        "[    0.1] boot\r\n@kernel 6.12.1-cloud\r\n@paranoid 3\r\n"
+        "@doctor ok    hits inside system calls  kwatch -k works\r\n"
+        f"{hits}::test_skipped SKIPPED (no io_uring here)  [ 50%]\r\n"
+        f"PASSED {hits}::test_a[one]\r\nFAILED {hits}::test_a[two] - assert 1 == 2\r\n"
+        "@done 1\r\n",
+    )
+    assert (result.kernel, result.paranoid, result.done, result.fine) == (
+        "6.12.1-cloud",
+        "3",
+        True,
+        False,
+    )
+    assert result.outcomes == {
+        f"{hits}::test_a[one]": "PASSED",
+        f"{hits}::test_a[two]": "FAILED",
+        f"{hits}::test_skipped": "SKIPPED",
+    }
+    assert result.answer([f"{hits}::test_a[one]"]) == "works"
+    assert result.answer([f"{hits}::test_a"]) == "FAILED"
+    assert result.answer([f"{hits}::test_skipped"]) == "skipped"
+    assert result.answer([f"{hits}::test_b"]) == "-"
+
+
+def test_an_initramfs_is_a_newc_archive(tmp_path):
+    kernels = module("kernels")
+    root = tmp_path / "root"
+    (root / "usr/share/doc").mkdir(parents=True)
+    (root / "usr/share/doc/left-out").write_text("x")
+    (root / "usr/program").write_bytes(b"12345")
+    (root / "link").symlink_to("usr/program")
+    kernels.pack(root, "#!/bin/sh\n", tmp_path / "archive")
+    data = (tmp_path / "archive").read_bytes()
+    assert len(data) % 4 == 0
+    found = {}
+    while data:
+        assert data[:6] == b"070701"
+        fields = [int(data[6 + 8 * n : 14 + 8 * n], 16) for n in range(13)]
+        size, length = fields[6], fields[11]
+        name = data[110 : 110 + length - 1].decode()
+        start = (110 + length + 3) // 4 * 4
+        found[name] = fields[1], data[start : start + size]
+        data = data[(start + size + 3) // 4 * 4 :]
+    assert list(found)[-1] == "TRAILER!!!"
+    assert found["usr/program"][1] == b"12345"
+    assert found["link"][1] == b"usr/program"
+    assert found["init"] == (0o100755, b"#!/bin/sh\n")
+    assert "usr/share/doc" not in found
+    assert {"proc", "sys", "dev", "tmp", "usr"} <= set(found)
