@@ -287,7 +287,10 @@ def test_a_perf_user_on_the_thread_is_foreign(make, opened):
 def test_a_user_on_a_cpu_is_foreign_to_every_thread(make, opened):
     pid = make()
     set_slots(pid, 2)
-    event = opened(Request(0x1000, 8, WRITE, disabled=True), -1, cpu=0)
+    try:
+        event = opened(Request(0x1000, 8, WRITE, disabled=True), -1, cpu=0)
+    except NoSlot:
+        pytest.skip("some thread on this machine uses all four")
     assert account(pid) == (1, 2, 1)
     event.close()
     assert account(pid) == (2, 2, 0)
