@@ -99,7 +99,8 @@ class Arbiter:
         room.live = alive
         if not alive:
             room.foreign = 0
-        self._judge_all()
+        self._judgement.again(self._requests.values())
+        self._settle(entered=program if alive else None)
 
     def drop(self, program: Program) -> None:
         """``program`` is gone for good: its own requests are released."""
@@ -336,8 +337,9 @@ class Arbiter:
         self._judgement.again(self._requests.values())
         self._settle()
 
-    def _settle(self) -> None:
-        """Judge what has changed, and tell."""
+    def _settle(self, entered: Program | None = None) -> None:
+        """Judge what has changed, and tell.  ``entered``: a program that session-wide requests
+        have come into, where some may stand merged with what was there."""
         judgement = self._judgement
         judgement.judge()
         gone: list[Request] = []
@@ -348,6 +350,12 @@ class Arbiter:
         moved: set[Request] = set()
         for room in judgement.rearranged:
             moved.update(r for r in room.arrange() if r.told and r.installed)
+        if entered is not None:
+            moved.update(
+                r
+                for r in self._requests.values()
+                if r.scope is None and r.told and r.installed and r.merged(entered)
+            )
         judgement.touched.clear()
         judgement.rearranged.clear()
         for request in (*gone, *come):
