@@ -487,6 +487,6 @@ class Trace:
                 target.number(record.new),
                 tuple(
                     symbols.frame(ip) if n else access.function or symbols.frame(ip)
-                    for n, ip in enumerate(record.stack)
+                    for n, ip in enumerate(symbols.chain(record.stack))
                 ),
             )

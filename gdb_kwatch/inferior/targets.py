@@ -222,6 +222,14 @@ class Symbols:
         """The same, if it was looked up before."""
         return self._accesses.get((ip, kernel))
 
+    def chain(self, stack: Sequence[int]) -> Sequence[int]:
+        """A call chain by frame pointers, up to the first address that is no code of the
+        program's: the frame pointer was used for something else there."""
+        for n, address in enumerate(stack):
+            if n and self.frame(address) == hex(address):
+                return stack[:n]
+        return stack
+
     def frame(self, address: int) -> str:
         """The function of a return address."""
         name = self._frames.get(address)

@@ -119,7 +119,7 @@ class Found:
                     "first_new": self.target.text(row.first_new),
                     "last_old": self.target.text(row.last_old),
                     "last_new": self.target.text(row.last_new),
-                    "stack": [self.symbols.frame(ip) for ip in row.stack],
+                    "stack": [self.symbols.frame(ip) for ip in self.symbols.chain(row.stack)],
                 }
             )
         return rows
@@ -137,7 +137,7 @@ class Found:
             "First backtrace"
             + ("" if self.exact_frames else " (by frame pointers: a caller may be missing)"),
         ]
-        for n, ip in enumerate(row.stack):
+        for n, ip in enumerate(self.symbols.chain(row.stack)):
             frame = access if n == 0 else self.symbols.access(ip, kernel=True)
             name = frame.function or frame.symbol or "??"
             place = f" at {where(frame, ip)}" if frame.line else ""
