@@ -157,6 +157,8 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
 
 def is_enabled_once(bp: gdb.Breakpoint) -> bool:
     """Whether it is to be disabled at its next stop (``enable once``), which Python is not told."""
+    if bp.number < 0:
+        return False  # a script's own, which no command can name
     text = gdb.execute(f"info breakpoints {bp.number}", to_string=True)
     return re.search(rf"^{bp.number}\s.*\bdis\s+[yn]\b", text, re.M) is not None
 

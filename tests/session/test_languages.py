@@ -73,11 +73,12 @@ def test_rust(session):
         gdb.run_to("language_rust::change")
         gdb.cmd("kwatch language_rust::TOTAL")
         gdb.cmd("kwatch -l room.doors if language_rust::TOTAL > 5")
-        gdb.cmd("kwatch -l seats[1]")
+        # gdb 10 cannot subscript a slice.
+        slices = gdb.cmd("kwatch -l seats[1]").startswith("Hardware watchpoint")
         total, seats = "language_rust::TOTAL", "-location seats[1]"
-        assert stops(gdb, 4) == [
+        assert stops(gdb, 4 if slices else 3) == [
             (total, "0", "5"),
-            (seats, "20", "5"),
+            *([(seats, "20", "5")] if slices else []),
             (total, "5", "11"),
             ("-location room.doors", "5", "6"),
         ]
