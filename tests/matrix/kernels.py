@@ -222,28 +222,35 @@ def pack(root: Path, init: str, path: Path) -> None:
     archive.close()
 
 
-def boot(kernel: Path, initramfs: Path, log: Path) -> None:
-    """Until the guest switches itself off; what it says goes to `log`.  Both files are moved."""
-    with roots.held(EMULATOR):
-        root = roots.made(EMULATOR)
-        if not (root / "usr/bin/qemu-system-x86_64").exists():
+def emulator() -> Path:
+    """The root whose QEMU is used, with that in it."""
+    root = roots.folder() / EMULATOR
+    if not (root / "usr/bin/qemu-system-x86_64").exists():
+        with roots.held(EMULATOR):
+            root = roots.made(EMULATOR)
             say.step(f"installing {QEMU} into {root}")
             roots._apt_get(root, "update")
             roots._apt_get(root, "install", "-y", "--no-install-recommends", QEMU)
-        inside = Path(tempfile.mkdtemp(prefix="kernel-", dir=root / "var/tmp"))
-        try:
-            shutil.move(str(kernel), inside / "kernel")
-            shutil.move(str(initramfs), inside / "initramfs")
-            argv = [
-                *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
-                *("-m", str(MEMORY), "-display", "none", "-serial", "stdio", "-monitor", "none"),
-                *("-nodefaults", "-no-reboot", "-kernel", "kernel", "-initrd", "initramfs"),
-                *("-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off"),
-            ]
-            directory = "/" + str(inside.relative_to(root))
-            roots.run(root, argv, seconds=SECONDS, directory=directory, log=log)
-        finally:
-            shutil.rmtree(inside)
+    return root
+
+
+def boot(kernel: Path, initramfs: Path, log: Path) -> None:
+    """Until the guest switches itself off; what it says goes to `log`.  Both files are moved."""
+    root = emulator()
+    inside = Path(tempfile.mkdtemp(prefix="kernel-", dir=root / "var/tmp"))
+    try:
+        shutil.move(str(kernel), inside / "kernel")
+        shutil.move(str(initramfs), inside / "initramfs")
+        argv = [
+            *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"),
+            *("-m", str(MEMORY), "-display", "none", "-serial", "stdio", "-monitor", "none"),
+            *("-nodefaults", "-no-reboot", "-kernel", "kernel", "-initrd", "initramfs"),
+            *("-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off"),
+        ]
+        directory = "/" + str(inside.relative_to(root))
+        roots.run(root, argv, seconds=SECONDS, directory=directory, log=log)
+    finally:
+        shutil.rmtree(inside)
 
 
 def read(result: Result, text: str) -> None:
