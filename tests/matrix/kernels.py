@@ -70,10 +70,10 @@ ALL = (
 
 # Of a root, what no test needs.
 LEFT_OUT = re.compile(
-    r"(boot|dev|proc|sys|run|tmp|work|var/(cache|log|lib/apt)|usr/include|usr/lib(exec)?/gcc"
+    r"(boot|dev|proc|sys|run|tmp|work|var/(cache|log|tmp|lib/apt)|usr/include|usr/lib(exec)?/gcc"
     r"|usr/share/(doc|man|info|locale|i18n|bug|lintian|perl|perl5|gcc|common-licenses)"
     r"|usr/lib/(x86_64-linux-gnu/)?(perl|perl-base|gconv|rustlib|go-[\d.]+|git-core|debug)"
-    r"|usr/lib(x?32)|usr/share/go-[\d.]+|usr/libexec|usr/bin/.*lto-dump.*|root/\.cache"
+    r"|usr/lib(x?32)|usr/share/go-[\d.]+|usr/libexec|usr/bin/(.*lto-dump.*|qemu-.*)|usr/share/(qemu|seabios|ovmf)|root/\.cache"
     r"|usr/lib/.*/lib(LLVM|rustc|[atlu]+b?san|go|gnat|gphobos|clang|dub|std-)[^/]*"
     r"|root/kwatch/\.kwatch/(mypy|pytest|gdb-testsuite|roots)|usr/lib/python3/dist-packages/pip"
     r")(/|$)|.*\.a$|.*/__pycache__(/|$)"
@@ -83,7 +83,7 @@ INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /dev/pts /dev/shm /tmp /run
+mkdir -p /dev/pts /dev/shm /tmp /run /var/tmp /var/log
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmp /tmp
 chmod 1777 /tmp
