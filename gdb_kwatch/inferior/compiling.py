@@ -8,6 +8,7 @@ understood exactly is not compiled, and the reason is told.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -120,6 +121,16 @@ def kind_of(kind: gdb.Type) -> Kind:
     if kind.code not in _INTEGRAL or kind.sizeof not in (1, 2, 4, 8):
         raise NotCompiled(f"a value of type {kind}")
     return Kind(int(kind.sizeof), is_signed(kind))
+
+
+@functools.lru_cache(maxsize=1)
+def narrows_wrongly() -> bool:
+    """Whether this gdb loses the sign where it cuts a negative number: in 16.3,
+    ``p (unsigned char) -257`` is 1 (``gdb_mpz::truncate``); 13.1 and 18.1 have 255, as C.
+
+    What overflows without a cast is as in C here, in such a gdb too.
+    """
+    return int(gdb.parse_and_eval("(unsigned char) -257")) != 255
 
 
 class _Parser:
@@ -408,6 +419,9 @@ class _Parser:
     def converted(self, kind: gdb.Type, operand: Operand) -> Operand:
         """``value_cast`` between scalars."""
         node = self.node(operand)
+        before = kind_of(operand.type)
+        if before.signed and kind_of(kind).size < before.size and narrows_wrongly():
+            raise NotCompiled(f"a cast to {kind}, which this gdb gets wrong for negative numbers")
         if kind.code == gdb.TYPE_CODE_BOOL:
             return Operand(kind, tree.Convert(node, kind_of(kind), boolean=True))
         return Operand(kind, tree.Convert(node, kind_of(kind)))

@@ -76,7 +76,9 @@ class Actions(gdb.Function):
             own = f", ({request.condition})" if request.condition else ""
             watch.bp.condition = f"${FUNCTION}({watch.number}{own})"
         if request.do is not None:
-            watch.bp.commands = f"{request.do}\ncontinue"
+            # Not by the object's attribute: gdb 10 has none for a catchpoint.
+            text = f"commands {watch.number}\n{request.do}\ncontinue\nend"
+            gdb.execute(text, to_string=True)
 
     def invoke(self, number: gdb.Value, condition: gdb.Value | bool = True) -> bool:
         try:
