@@ -82,6 +82,7 @@ class Tracing:
         if self.trace is not None:
             self.trace.close()
         self.trace = Trace(self.session, targets, request, store, recording, progress)
+        self.session.at_prompt()  # which sees what slots are left; a script has no prompt
         names = ", ".join(target.expression for target in targets)
         gdb.write(f"Tracing {names}: {recording.label}.\n")
         if recording.missing:
@@ -92,6 +93,7 @@ class Tracing:
         trace = self.needed()
         if not trace.ended:
             trace.end("stopped")
+            self.session.at_prompt()
         gdb.write(self.state(trace))
 
     # What was recorded.

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 
 import pytest
 from harness import line
@@ -238,6 +239,36 @@ def test_several_places(session):
         out = gdb.cmd("kwatch trace show -n 1000")
         assert len(re.findall(r" count_a ", out)) == 4
         assert len(re.findall(r" place ", out)) == 280
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_the_slots_of_a_trace_are_given_to_nobody_else(session):
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 10)
+        gdb.script(
+            "kwatch trace place\nkwatch count_a\nkwatch count_b\nkwatch count_c\nkwatch rounds\n"
+        )
+        states = [row["state"] for row in gdb.list().values()]
+        assert (states.count("installed"), len(states)) == (3, 4)
+        out = gdb.cont()
+        assert "Couldn't write debug register" not in out
+        gdb.cmd("kwatch trace stop")
+        assert [row["state"] for row in gdb.list().values()].count("installed") == 4
+
+
+@pytest.mark.skipif(not shutil.which("stackvis"), reason="stackvis (npm) opens folded stacks")
+def test_a_flame_graph_tool_opens_the_folded_stacks(session, tmp_path):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 40)
+        gdb.cmd("kwatch trace place -stack 4")
+        gdb.cont()
+        gdb.cmd(f"kwatch trace export {tmp_path}/out.folded")
+    with open(tmp_path / "out.folded") as file:
+        command = ["stackvis", "collapsed", "flamegraph-svg"]
+        done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60)
+    assert f"trace.c:{line('trace.c', 'line a')} (160 samples, 57.14%)" in done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
