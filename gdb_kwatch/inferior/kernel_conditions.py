@@ -143,7 +143,9 @@ class Programs:
     def __init__(self, total: Callable[[KernelWatch], int]) -> None:
         """``total``: how often a kwatch was hit with the program that it has."""
         self.total = total
-        self.mode = AUTO
+        # Not auto: the hit is told by a signal, which a thread may have blocked, and which ends a
+        # system call early; gdb's own watchpoint knows neither.
+        self.mode = OFF
         self.loaded: dict[int, Loaded] = {}
 
     def descriptor(self, rw: int) -> int | None:

@@ -102,7 +102,8 @@ class KernelConditions(gdb.Parameter):
 
     With auto, a condition that can be compiled runs in the kernel where rights, kernel and
     slots allow, and the program stops only where it holds.  'kwatch list' says for each who
-    tests it, and why.  With off, gdb tests them all, at each trap."""
+    tests it, and why.  With off, the default, gdb tests them all, at each trap.  What the
+    kernel tests is told by a signal: a thread that blocks it is stopped late."""
 
     set_doc = "Set whether conditions of kwatches are tested in the kernel."
     show_doc = "Show whether conditions of kwatches are tested in the kernel."
@@ -111,7 +112,7 @@ class KernelConditions(gdb.Parameter):
         super().__init__(
             "kwatch kernel-conditions", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ENUM, (AUTO, OFF)
         )
-        self.value = AUTO
+        self.value = OFF
         self.session = session
 
     def get_set_string(self) -> str:

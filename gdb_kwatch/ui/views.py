@@ -107,7 +107,11 @@ class Views:
                 what += f" if {watch.user_condition}"
             if isinstance(watch, KernelWatch):
                 what += f" ({watch.how})"
-            elif watch.judged is not None and watch.user_condition:
+            elif (
+                watch.judged is not None
+                and watch.user_condition
+                and gdb.parameter("kwatch kernel-conditions") != "off"
+            ):
                 what += f" (condition {watch.judged.text})"
             if watch.temporary:
                 what += " (temporary)"

@@ -101,8 +101,8 @@ def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Itera
     def kwatches(plugin: str, mark: str = "") -> Iterator[Contestant]:
         one, others = "kwatch a if a < 0", ("kwatch -l b", "kwatch -l c", "kwatch -l d")
         for name, base, lines in (
-            (KWATCH, WATCH, [BY_GDB, one]),
-            (KWATCH_4, WATCH_4, [BY_GDB, one, *others]),
+            (KWATCH, WATCH, [one]),
+            (KWATCH_4, WATCH_4, [one, *others]),
             (ADOPTED, WATCH, ["watch a if a < 0"]),
         ):
             run = watching(*lines, plugin=plugin)
@@ -154,7 +154,7 @@ def calls(gdb: Gdb, plugin: str, strace: Strace) -> Iterator[Contestant]:
         yield Contestant(STRACE, FREE, strace.ask, stops=False)
 
 
-BY_GDB = "python gdb.execute('set kwatch kernel-conditions off')"
+BY_KERNEL = "python gdb.execute('set kwatch kernel-conditions auto')"
 
 _STOP_METHOD = (
     'python exec("class W(gdb.Breakpoint):\\n def stop(self):\\n  return False")',
@@ -171,7 +171,7 @@ def kernel(gdb: Gdb, plugin: str, lldb: Lldb | None) -> Iterator[Contestant]:
     yield Contestant(BARE_CONDITION, WATCH, BareKernelLoop("condition").ask, stops=False)
     yield Contestant(WATCH, None, watching("watch a if a < 0"))
     yield Contestant(STOP_METHOD, WATCH, watching(*_STOP_METHOD))
-    condition = watching("kwatch a if a < 0", plugin=plugin)
+    condition = watching(BY_KERNEL, "kwatch a if a < 0", plugin=plugin)
     for name, base in ((IN_KERNEL, WATCH), (IN_KERNEL_AGAIN, BARE_CONDITION)):
         yield Contestant(name, base, condition, True, ("kwatch", "a"), stops=False)
     log = watching("watch a", 'commands\nsilent\nprintf "%ld\\n", a\ncontinue\nend')

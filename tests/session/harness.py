@@ -103,8 +103,8 @@ class Gdb:
         if kwatch:
             when = "-iex" if early else "-ex"
             arguments += [when, f"source {GDBINIT}"]
-            if not kernel_conditions:
-                arguments += [when, "set kwatch kernel-conditions off"]
+            if kernel_conditions:
+                arguments += [when, "set kwatch kernel-conditions auto"]
         arguments += ["-ex", f"set prompt {PROMPT}", *extra]
         if program is not None:
             arguments.append(str(program))

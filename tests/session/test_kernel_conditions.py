@@ -81,6 +81,8 @@ def test_the_list_says_who_tests_it(session, condition, why):
 
 
 def test_off_and_auto(session):
+    with session("loop") as gdb:
+        assert "is off" in gdb.cmd("show kwatch kernel-conditions")
     with loop(session, 10) as gdb:
         assert "is auto" in gdb.cmd("show kwatch kernel-conditions")
         gdb.run_to("main")
