@@ -85,7 +85,7 @@ def location_addresses(bp: gdb.Breakpoint) -> list[int]:
     if bp.type in WATCH_TYPES:
         return []
     try:
-        text = gdb.execute(f"maint info breakpoints {bp.number}", to_string=True)
+        text = answer(f"maint info breakpoints {bp.number}")
     except gdb.error:
         return []
     return [int(address, 16) for address in _LOCATION.findall(text)]
@@ -126,7 +126,7 @@ def unlisted() -> list[Unlisted]:
     """The hardware breakpoints of gdb 10; [] where Python lists them itself."""
     if VERSION >= (11, 0):
         return []
-    text = gdb.execute("info breakpoints", to_string=True)
+    text = answer("info breakpoints")
     return [
         Unlisted(int(number), disposition == "del", enabled == "y", rest)
         for number, disposition, enabled, rest in _HARDWARE_ROW.findall(text)
@@ -145,7 +145,7 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
             and inferior in (location.thread_groups or [inferior])
         ]
     try:
-        text = gdb.execute(f"maint info breakpoints {bp.number}", to_string=True)
+        text = answer(f"maint info breakpoints {bp.number}")
     except gdb.error:
         return []
     return [
@@ -159,8 +159,16 @@ def is_enabled_once(bp: gdb.Breakpoint) -> bool:
     """Whether it is to be disabled at its next stop (``enable once``), which Python is not told."""
     if bp.number < 0:
         return False  # a script's own, which no command can name
-    text = gdb.execute(f"info breakpoints {bp.number}", to_string=True)
+    text = answer(f"info breakpoints {bp.number}")
     return re.search(rf"^{bp.number}\s.*\bdis\s+[yn]\b", text, re.M) is not None
+
+
+def answer(command: str) -> str:
+    """What gdb answers to a command.  With ``set trace-commands on`` gdb writes the command before
+    it (`print_command_trace`), which is no part of the answer."""
+    text: str = gdb.execute(command, to_string=True)
+    first, _, rest = text.partition("\n")
+    return rest if first.startswith("+") and first.lstrip("+") == command else text
 
 
 def hardware_allowed() -> bool:
@@ -171,7 +179,7 @@ def hardware_allowed() -> bool:
 def symbol_at(address: int) -> str | None:
     """gdb's ``info symbol``: the static symbol that holds ``address``, None outside of any."""
     try:
-        text = gdb.execute(f"info symbol {address:#x}", to_string=True)
+        text = answer(f"info symbol {address:#x}")
     except gdb.error:
         return None
     return None if text.startswith("No symbol") else text.strip()
@@ -305,7 +313,7 @@ def target_name() -> str:
     if connection is not None:  # gdb 12
         return str(connection.type)
     try:
-        text = gdb.execute("maint print target-stack", to_string=True)
+        text = answer("maint print target-stack")
     except gdb.error:
         return ""
     for name in ("native", "extended-remote", "remote", "core"):

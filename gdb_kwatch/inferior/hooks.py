@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 import gdb
 
+from . import gdbfacts
+
 
 class Hook(gdb.Command):
     """Internal to kwatch."""
@@ -47,7 +49,7 @@ class Hook(gdb.Command):
     def lines(self) -> list[str]:
         """The hook's lines as they are now; none where there is no such hook."""
         try:
-            text = gdb.execute(f"show user {self.name}", to_string=True)
+            text = gdbfacts.answer(f"show user {self.name}")
         except gdb.error:
             return []
         lines = text.rstrip("\n").split("\n")[1:]

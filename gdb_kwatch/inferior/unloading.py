@@ -76,7 +76,7 @@ def parse_again(bp: gdb.Breakpoint) -> bool:
     """
     enabled = bp.enabled
     try:
-        refused = gdb.execute(f"enable {bp.number}", to_string=True)
+        refused = gdbfacts.answer(f"enable {bp.number}")
     except gdb.error:
         refused = ""  # parsed, and then there was no slot for it (``breakpoint always-inserted``)
     if not enabled:

@@ -76,3 +76,19 @@ def test_an_untrapped_change_stands_before_the_trap_after_it(session):
         assert [t["origin"] for t in traps] == ["untrapped", "user"]
         assert [t["trap"] for t in traps] == [1, 2]
         assert traps[1]["line"] == line("syscall.c", "a user-mode write")
+
+
+def test_commands_that_are_traced(session):
+    """`set trace-commands on` writes each command before its answer: kwatch reads the answer."""
+    with session("simultaneous") as gdb:
+        gdb.cmd("set trace-commands on")
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("define hook-stop\necho mine\\n\nend")
+        out = gdb.cont()
+        assert "mine\n" in out and "Hardware watchpoint 2: s.a" in out
+        assert "Undefined command" not in out
+        assert [row["state"] for row in gdb.list().values()] == ["installed"]
+        gdb.cmd("delete")
+        out = gdb.cmd("continue")
+        assert "exited normally" in out and "hook" not in out.replace("kwatch-internal-hook", "")
