@@ -137,7 +137,7 @@ def test_a_write_by_another_process_is_no_trap(session, situation):
 
 
 def test_the_end_of_a_thread_clears_a_word(session):
-    """Seen by its counter, or by its value: Linux since 6.16 ends perf's events first."""
+    """By its value, or by its counter where that moves: Linux 5.10, not 6.1 and later."""
     with session("kernel_writes") as gdb:
         start(gdb, "set_tid_address", "*(int *) word")
         out = gdb.cont()
