@@ -389,14 +389,17 @@ class Session:
         self.registry.aim()
 
     def _started(self, watch: Watch) -> None:
-        old = watch.lvalue
+        old, ended = watch.lvalue, watch.pid
         if self.registry.started(watch):
             return
         where = f"{old.address:#x}" if old is not None and old.address is not None else "?"
         if watch.options is not None:
+            was = f"was at {where} in a process that has ended"
+            if not ended:
+                was = f"is at {where}, where this process has no memory"
             self.reporter.warn(
-                f"kwatch {watch.number}: address expired: {watch.expression} was at {where} in a "
-                f"process that has ended; its slot is free (delete {watch.number}, or set it again)"
+                f"kwatch {watch.number}: address expired: {watch.expression} {was}; "
+                f"its slot is free (delete {watch.number}, or set it again)"
             )
         else:
             self.reporter.warn(

@@ -13,7 +13,7 @@ import gdb
 
 from gdb_kwatch.core.arbiter import priority_of
 from gdb_kwatch.core.debugreg import SLOTS
-from gdb_kwatch.core.expression import chooses
+from gdb_kwatch.core.expression import chooses, tokens_of
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
@@ -58,10 +58,13 @@ def set_watch(
     place: tuple[int, int] | None = None
     if request.size is not None:
         place = _place(request.expression, request.size)
-        expression = _as_c(*place)
+        expression = _as_c(f"{place[0]:#x}", place[1])
         spec = f"-size {request.size} {request.expression}"
         location = False
         lvalue = raw(*place, rw)
+        following = _following(request.expression, place, rw)
+        if following is not None:
+            expression, place, lvalue = following.expression, None, following
     else:
         if gdbfacts.changes_program(expression):
             raise gdb.GdbError(
@@ -171,11 +174,39 @@ def _place(address: str, size: str) -> tuple[int, int]:
     return _number(address, "the address") & (1 << 64) - 1, count
 
 
-def _as_c(address: int, size: int) -> str:
+def _following(address: str, place: tuple[int, int], rw: int) -> Lvalue | None:
+    """The ``place`` as an expression that finds it again in each process, where it is in static
+    storage that ``address`` names; else None."""
+    text = _as_c(f"({address})", place[1])
+    try:
+        lvalue = resolve(text, rw)
+        same = lvalue.address == place[0] and lvalue.size == place[1]
+        if same and _names_storage(address) and _is_static(text, rw, lvalue):
+            return lvalue
+    except (gdb.error, gdb.MemoryError, NotWatchable, RecursionError):
+        pass  # another language than C, say
+    return None
+
+
+def _names_storage(address: str) -> bool:
+    """Whether it is more than a number, its type and gdb's own variables."""
+    before = ""
+    for token in tokens_of(address):
+        if before not in (".", "->", "::") and (token[0].isalpha() or token[0] == "_"):
+            try:
+                gdb.parse_and_eval(f"&{token}")
+            except gdb.error:  # a type, a register
+                continue
+            return "$" not in address
+        before = token
+    return False
+
+
+def _as_c(address: str, size: int) -> str:
     """An expression for gdb's ``watch``, which keeps the language it was set in."""
     if size in _INTEGERS:
-        return f"*({_INTEGERS[size]} *) {address:#x}"
-    return f"*(unsigned char (*)[{size}]) {address:#x}"
+        return f"*({_INTEGERS[size]} *) {address}"
+    return f"*(unsigned char (*)[{size}]) {address}"
 
 
 def _number(text: str, what: str) -> int:

@@ -135,3 +135,29 @@ def test_a_raw_address_before_and_over_runs(session):
             gdb.cmd("run")
             assert len(gdb.run_out()) == 1
         assert len(gdb.stops()) == 4
+
+
+def test_a_place_by_its_size_set_before_run_follows_the_program(session):
+    with session("pie_heap") as gdb:
+        gdb.cmd("kwatch -size 8 &g")
+        for _ in range(2):
+            gdb.run_to("main")
+            row = gdb.list()[1]
+            assert (row["state"], row["armed"]) == ("installed", 1)
+            assert row["address"] == hex(int(gdb.value("(long) &g")))
+            assert "armed on 1 of 1 thread" in gdb.cmd("kwatch verify 1")
+            assert "-size 8 &g" in gdb.cmd("kwatch slots")
+            assert "-size 8 &g" in gdb.cont()
+            gdb.cmd("kill")
+
+
+def test_a_raw_address_where_the_process_has_no_memory_expires(session):
+    with session("pie_heap") as gdb:
+        gdb.cmd("kwatch -size 8 (char *) 0x4000")
+        gdb.cmd("tbreak main")
+        out = gdb.cmd("run")
+        assert "address expired: -size 8 (char *) 0x4000 is at 0x4000, where this process" in out
+        row = gdb.list()[1]
+        assert (row["state"], row["armed"], row["slots"]) == ("address expired", 0, [])
+        assert "address expired, in no register" in gdb.cmd("kwatch verify 1")
+        assert "0x4000" not in gdb.cmd("kwatch slots")
