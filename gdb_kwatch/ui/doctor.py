@@ -30,12 +30,24 @@ def facts(session: Session) -> list[Fact]:
         rights.ptrace_fact(),
         rights.perf_fact(),
         _kernel_hits(session),
+        _kernel_speed(),
         *(_library(name) for name in ("tabulate", "pygments")),
     ]
     if faults.last() is not None:
         remedy = "kwatch doctor -traceback shows it; please report it"
         found.append(Fact("faults", "there was an internal fault in this session", False, remedy))
     return found
+
+
+def _kernel_speed() -> Fact:
+    """Conditions, ``kwatch who`` and ``kwatch trace`` by BPF."""
+    from gdb_kwatch.linux import filters
+
+    reason = filters.why_not()
+    if not reason:
+        return Fact("BPF", "conditions, who and trace run in the kernel")
+    remedy = f"{reason}; gdb does it, slowly"
+    return Fact("BPF", "conditions, who and trace by stops", False, remedy, needed=False)
 
 
 def _architecture() -> Fact:
