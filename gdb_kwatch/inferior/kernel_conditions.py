@@ -24,7 +24,7 @@ from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import bpf
 from gdb_kwatch.linux import filters as kernel
 
-from . import gdbfacts
+from . import by_value, gdbfacts
 from .compiling import compiled
 from .lvalues import Lvalue
 from .targets import Target, code_ranges, is_signed
@@ -107,6 +107,11 @@ def judge(mode: str, request: Request, expression: str, location: bool, lvalue: 
         return Judged("set kwatch kernel-conditions is off")
     if not gdb.selected_inferior().pid:
         return Judged("the program was not running when it was set")
+    thread = gdb.selected_thread()
+    if thread is None or not gdbfacts.can_read_registers(thread.ptid[1]):
+        return Judged("the program is not a process of this system that gdb traces itself")
+    if by_value.recording():
+        return Judged("a recording is replayed or made")
     if request.task is not None or request.everywhere:
         return Judged("it is for a task, or for all inferiors")
     if not location and gdbfacts.needs_frame(expression):

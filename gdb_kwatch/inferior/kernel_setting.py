@@ -62,6 +62,8 @@ def set_judged_watch(
                 watch = _made(session, request, text, location, options, kernel=False)
             except PerfError as failed:
                 error = failed
+            except gdb.GdbError as failed:  # no signal is left by the program
+                return None, Judged(str(failed).rstrip("."))
             else:
                 return watch, Judged()
         reason = str(error.strerror)

@@ -16,6 +16,7 @@ from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.instruction import memory_accesses, parse
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
+from . import gdbfacts
 from .access import Access, find_access
 from .lvalues import NotWatchable, frame_or_none, printed, resolve
 from .machine_code import symbol_of
@@ -71,6 +72,8 @@ def target_of(expression: str, access: str) -> Target:
         raise gdb.GdbError("The program is not being run.")
     if thread.is_running():
         raise gdb.GdbError("Cannot do that while the program is running; interrupt it first.")
+    if not gdbfacts.can_read_registers(thread.ptid[1]):
+        raise gdb.GdbError(gdbfacts.why_no_registers())
     if has_side_effects(expression):
         raise gdb.GdbError(f"{expression} has side effects (a call or an assignment).")
     try:

@@ -202,3 +202,18 @@ def test_without_rights_gdb_tests_it(session):
         assert re.search(r"in gdb: .*CAP_(BPF|PERFMON)", judged(gdb))
         gdb.cont()
         assert gdb.value("a") == "5"
+
+
+@pytest.mark.skipif(not shutil.which("gdbserver"), reason="gdbserver is not installed")
+def test_behind_a_remote_target_gdb_tests_it(session, program):
+    with session(None, kernel_conditions=True) as gdb:
+        path = program("loop")
+        gdb.cmd(f"file {path}")
+        gdb.cmd(f"target extended-remote | gdbserver --once - {path} 20")
+        gdb.cmd("tbreak main")
+        gdb.cont()
+        gdb.cmd("kwatch a if a == 5")
+        assert judged(gdb).startswith("in gdb: the program is not a process of this system")
+        assert "remote" in gdb.cmd("kwatch who a")
+        gdb.cont()
+        assert gdb.value("a") == "5"
