@@ -394,6 +394,7 @@ class WhoCommand(Subcommand):
             return
         if not argument:
             raise self.usage()
+        check_on(self.session)
         if self.who is None:
             from .who import Who
 
@@ -438,6 +439,7 @@ class TraceCommand(Subcommand):
         if argument[:1] and argument[0] in _GOES_ON:
             self.kwatch.set(joined(self.word, argument))
             return
+        check_on(self.session)
         if self.tracing is None:
             from .trace import Tracing
 

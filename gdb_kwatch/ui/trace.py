@@ -35,12 +35,22 @@ class Tracing:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.trace: Trace | None = None
+        session.parts.append(self)
         self.words: dict[str, Callable[[list[str]], None]] = {
             "summary": self.summary,
             "show": self.show,
             "export": self.export,
             "stop": self.stop,
         }
+
+    # A part of the session (`handlers.Part`): ``kwatch off`` ends a trace.
+
+    def connect(self) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        if self.trace is not None and not self.trace.ended:
+            self.trace.end("kwatch off")
 
     def invoke(self, argument: str) -> None:
         first, _, rest = argument.strip().partition(" ")

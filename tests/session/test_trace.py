@@ -242,6 +242,18 @@ def test_several_places(session):
 
 
 @pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_kwatch_off_ends_it(session):
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 10)
+        gdb.cmd("kwatch trace place")
+        gdb.cmd("kwatch off")
+        gdb.cont()
+        gdb.cmd("kwatch on")
+        assert "0 recorded" in gdb.cmd("kwatch trace")
+        assert "ended: kwatch off" in gdb.cmd("kwatch trace")
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 def test_the_slots_of_a_trace_are_given_to_nobody_else(session):
     with session("trace") as gdb:
         begin(gdb, "bpf", 10)
