@@ -513,6 +513,7 @@ class Session:
 
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
+        self.registry.let_go.clear()
         for watch in list(self.registry.here()):
             watch.has_run = True
             if watch.once and watch.on and not (watch.bp.enabled or self._calling):

@@ -54,6 +54,7 @@ class Registry:
         # What a trap means, by the inferior and `ptrace.trap`.
         # Made anew after each `aim`.
         self.plans: dict[tuple[int, tuple[int, ...]], Plan] = {}
+        self.let_go: set[Piece] = set()  # by those deleted or disabled since the last stop
         self._parked: dict[int, Watch] = {}  # by id(bp), which the Watch keeps alive
 
     # On and off.
@@ -123,6 +124,7 @@ class Registry:
 
     def forget(self, watch: Watch) -> None:
         """It is no more."""
+        self.let_go |= watch.pieces
         self.watches.pop(watch.number, None)
         self.legs = [leg for leg in self.legs if leg.head is not watch]
         self.slots.release(watch)
@@ -218,6 +220,7 @@ class Registry:
         """
         watch.reason = ""
         if not watch.enabled:
+            self.let_go |= watch.pieces
             watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
             watch.watch_regions(())
             return

@@ -9,7 +9,7 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.arbiter import priority_name
-from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, status_flags
+from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, Piece, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
 from gdb_kwatch.inferior.arbitration import WHO
 from gdb_kwatch.inferior.kernel_watch import KernelWatch
@@ -228,7 +228,7 @@ class Views:
                     f"0x{mine.registers.addresses[slot]:016x}",
                     str(piece.length) if piece else "-",
                     ACCESS_NAMES[piece.rw] if piece else _unused(unused, len(by_perf)),
-                    owners or ("not gdb's" if piece else ""),
+                    owners or (self._without_owner(piece) if piece else ""),
                 ]
             )
         rows += by_perf
@@ -243,6 +243,13 @@ class Views:
         lines += self._others(mine, threads)
         lines += self._waiting(mine)
         return "\n".join(lines) + "\n"
+
+    def _without_owner(self, piece: Piece) -> str:
+        """Of a slot that no watchpoint has: gdb writes the registers when it resumes a thread, so
+        those of a deleted one stand there until then."""
+        if piece in self.session.registry.let_go:
+            return "gdb's, until the next resume"
+        return "not gdb's"
 
     def _perf_rows(self, mine: ThreadSlots) -> list[list[str]]:
         """The slots of this thread that kwatch holds through perf; the CPU has them in registers

@@ -211,3 +211,18 @@ def test_verify_of_a_disabled_one(session):
         gdb.go_to("both")
         said = gdb.cmd("kwatch verify 2")
         assert "disabled" in said or "armed on 0 of 1" in said
+
+
+def test_slots_of_deleted_watchpoints_are_gdbs_until_the_next_resume(session):
+    """gdb writes the debug registers when it resumes a thread."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("watch s.a")
+        gdb.cmd("watch s.b")
+        gdb.cont()
+        gdb.cmd("delete 2")
+        gdb.cmd("disable 3")
+        out = gdb.cmd("kwatch slots")
+        assert out.count("gdb's, until the next resume") == 2 and "not gdb's" not in out
+        gdb.cmd("stepi")
+        assert "gdb's" not in gdb.cmd("kwatch slots")
