@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import gdb
@@ -36,8 +37,10 @@ class Changes:
         watch = self.session.registry.watches.get(number)
         if watch is None:
             raise gdb.GdbError(f"No hardware watchpoint number {number}.")
-        places = {region.address for region in watch.regions[-1:]}
-        found = sorted([*self._trapped({number}), *self._traced(places)])
+        # A disabled one watches nothing, and is traced all the same.
+        there = watch.regions or (watch.lvalue.regions if watch.lvalue is not None else ())
+        places = {region.address for region in there[-1:]}
+        found = _once(self._trapped({number}), self._traced(places))
         return self._text(watch.expression, found)
 
     def last(self, expression: str) -> str:
@@ -55,7 +58,7 @@ class Changes:
                 for watch in self.session.registry.watches.values()
                 if watch.regions and watch.regions[-1].address in places
             }
-        found = sorted([*self._trapped(numbers), *self._traced(places)])
+        found = _once(self._trapped(numbers), self._traced(places))
         return self._text(expression, found[-1:])
 
     def _trapped(self, numbers: set[int]) -> Iterator[Change]:
@@ -98,3 +101,23 @@ class Changes:
         times = f"{row.times} times" if row.times > 1 else ""
         ago = f"{(now - row.time) / 1e9:.6f}"
         return [ago, str(row.thread), row.where, row.old, row.new, times]
+
+
+def _once(trapped: Iterable[Change], traced: Iterable[Change]) -> list[Change]:
+    """Both in order, without the trapped ones that the trace has as well: a trap comes right after
+    the record of the same access, before its thread can make another one."""
+    records: dict[int, list[Change]] = {}
+    for record in sorted(traced):
+        records.setdefault(record[1], []).append(record)
+    found = [record for thread in records.values() for record in thread]
+    times = {thread: [record[0] for record in mine] for thread, mine in records.items()}
+    taken: set[Change] = set()
+    for change in sorted(trapped):
+        when, thread, _, old, new = change
+        before = bisect.bisect_right(times.get(thread, []), when) - 1
+        record = records[thread][before] if before >= 0 else None
+        if record is None or record in taken or record[3:] != (old, new):
+            found.append(change)
+        else:
+            taken.add(record)
+    return sorted(found)

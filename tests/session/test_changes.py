@@ -50,3 +50,19 @@ def test_the_changes_of_a_trace(session):
         gdb.cmd("kwatch a")
         expected = [("1", store, "0", "100", "100")]
         assert rows(gdb.cmd("kwatch history 3")) == expected, "100 writes by one line are one row"
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_what_a_watchpoint_and_a_trace_have_both_seen_is_one_change(session):
+    with session("loop", extra=("-ex", "set args 100")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a")
+        gdb.cmd("kwatch trace a")
+        for _ in range(3):
+            gdb.cont()
+        assert rows(gdb.cmd("kwatch history 2")) == [("1", "loop.c:6", "0", "3", "3")]
+        gdb.cmd("disable 2")  # the trace goes on alone
+        gdb.cmd("break _exit")
+        gdb.cont()
+        assert rows(gdb.cmd("kwatch history 2")) == [("1", "loop.c:6", "0", "100", "100")]
+        assert rows(gdb.cmd("kwatch last a")) == [("1", "loop.c:6", "99", "100", "")]
