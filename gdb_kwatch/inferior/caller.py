@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from dataclasses import dataclass
 
 import gdb
@@ -14,6 +15,8 @@ _SYSTEM = re.compile(
     r"([-.].*)?\.so|linux-(vdso|gate)|\[vdso\]"
 )
 _MOST_FRAMES = 64
+_AT_ENTRY = 9  # linux/auxvec.h
+_SCRATCH = 64  # bytes: two buffers of 16 since gdb 11, behind room for a breakpoint
 SYSTEM_CALLS = {b"\x0f\x05": "syscall", b"\xcd\x80": "int $0x80", b"\x0f\x34": "sysenter"}
 
 
@@ -41,6 +44,18 @@ def in_system_library(pc: int) -> bool:
     """Whether an address is in the C library, the dynamic loader or the vdso."""
     name = gdb.current_progspace().solib_name(pc)
     return name is not None and _SYSTEM.match(os.path.basename(name)) is not None
+
+
+def in_scratch_area(pc: int, pid: int) -> bool:
+    """Whether gdb steps copies of instructions over breakpoints there ("displaced stepping"): at
+    the program's entry, which has run once and for all (``linux_displaced_step_prepare``)."""
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            pairs = dict(struct.iter_unpack("<QQ", file.read()))
+    except (OSError, struct.error):
+        return False  # gone, or a 32-bit program
+    entry = pairs.get(_AT_ENTRY)
+    return entry is not None and entry <= pc < entry + _SCRATCH
 
 
 def user_frame() -> gdb.Frame | None:

@@ -10,6 +10,7 @@ A signal that is not perf's finds no fresh count: no condition holds, gdb passes
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,14 @@ from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
 from . import faults, gdbfacts, kernel_conditions
-from .caller import Caller, caller, in_signal_handler_start, system_call_before, user_frame
+from .caller import (
+    Caller,
+    caller,
+    in_scratch_area,
+    in_signal_handler_start,
+    system_call_before,
+    user_frame,
+)
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
@@ -235,6 +243,9 @@ class KernelHits:
         if error is not None:
             return error
         inferior = gdb.selected_inferior()
+        number, reason = signals.choose(inferior.pid) if inferior.pid else (signals.HARMLESS[0], "")
+        if number is None:
+            return PerfError(errno.EBUSY, reason)
         for thread in inferior.threads():
             free = slots.free_slots(thread.ptid[1])
             if free is not None and free < len(pieces - self.events.on(thread.ptid[1])):
@@ -263,7 +274,7 @@ class KernelHits:
         pid = gdb.selected_inferior().pid
         number, reason = signals.choose(pid) if pid else (signals.HARMLESS[0], "")
         if number is None:
-            raise gdb.GdbError(f"kwatch -k: {reason}.")
+            raise gdb.GdbError(f"kwatch: {reason}.")
         if number != self.events.signal:
             self.events.resignal(number)
 
@@ -636,6 +647,8 @@ class KernelHits:
         else:
             trap.origin = USER
             trap.pc = max(count.pc for count in counts.values()) or found.rip
+            if trap.pc != found.rip and in_scratch_area(trap.pc, pid):
+                trap.pc = found.rip
 
     def _hits(
         self,

@@ -11,7 +11,7 @@ import pytest
 from harness import line
 from test_kernel_hits import left
 
-from gdb_kwatch.linux import perf_event
+from gdb_kwatch.linux import filters, perf_event
 
 pytestmark = pytest.mark.skipif(
     perf_event.why_not() is not None, reason=f"no perf here: {perf_event.why_not()}"
@@ -232,7 +232,9 @@ def test_a_sigurg_of_the_programs_own_reaches_its_handler(session, when):
         assert len(gdb.hits()) == 3
 
 
-def test_where_every_harmless_signal_is_taken_it_is_said(session, tmp_path):
+@pytest.fixture
+def takes_both(tmp_path):
+    """A program that handles SIGURG and SIGWINCH itself."""
     source = tmp_path / "both.c"
     source.write_text(
         "#include <signal.h>\nint x; void h(int n) { (void)n; }\n"
@@ -241,15 +243,46 @@ def test_where_every_harmless_signal_is_taken_it_is_said(session, tmp_path):
     )
     program = tmp_path / "both"
     subprocess.run(["cc", "-g", "-o", program, source], check=True)
-    with session(program) as gdb:
-        gdb.run_to("main")
+    return program
+
+
+def past_both(gdb):
+    gdb.run_to("main")
+    for _ in range(2):
         gdb.cmd("next")
-        gdb.cmd("next")
-        gdb.cmd("next")
+
+
+def test_where_every_harmless_signal_is_taken_it_is_said(session, takes_both):
+    with session(takes_both) as gdb:
+        past_both(gdb)
         answer = gdb.cmd("kwatch -k x")
         assert "the program handles SIGURG and SIGWINCH itself" in answer
         assert gdb.list() == {}
         assert left(gdb) == "0 0 False"
+
+
+def test_where_every_harmless_signal_is_taken_gdb_tests_conditions(session, takes_both):
+    with session(takes_both, kernel_conditions=True) as gdb:
+        past_both(gdb)
+        assert gdb.cmd("kwatch x if x == 1").startswith("Hardware watchpoint 2: x")
+        (row,) = gdb.list().values()
+        assert row["state"] == "installed" and not row["kernel"]
+        if filters.why_not() is None:
+            assert "the program handles SIGURG and SIGWINCH itself" in row["judged"]
+        assert "Hardware watchpoint 2: x" in gdb.cont()
+
+
+def test_a_store_that_is_stepped_over_a_breakpoint(session):
+    """gdb steps a copy of the instruction at the program's entry ("displaced stepping")."""
+    with session("stepping") as gdb:
+        place = line("stepping.c", "main first")
+        gdb.run_to(f"stepping.c:{place}")
+        gdb.cmd("kwatch -k -every after")
+        gdb.cmd("break *$pc")
+        out = gdb.cmd("next")
+        assert f"stepping.c:{place}\t" in out and "cannot be told" not in out
+        (trap,) = gdb.hits()
+        assert (trap["function"], trap["line"]) == ("main", place)
 
 
 def test_a_signal_that_is_sent_from_outside_is_no_hit(session, waiting):
