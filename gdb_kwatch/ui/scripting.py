@@ -115,10 +115,14 @@ class Scripting:
         self.views = Views(session)
         self._heard = 0  # the last trap that was told
         self._delivering = False
+        self._used = False
         self._events = Handlers(stop=self._at, before_prompt=self._at)
 
     def connect(self) -> None:
-        """Nothing to be done before the first script comes."""
+        """Nothing to be done before the first script comes; then again after ``kwatch off``."""
+        if self._used:
+            self._heard = self.session.engine.history.count
+            self._events.connect()
 
     def disconnect(self) -> None:
         self._events.disconnect()
@@ -145,9 +149,9 @@ class Scripting:
             raise ValueError("an address needs a length, 1 to 32 bytes")
         if not self.session.connected:
             raise gdb.GdbError("kwatch is off; 'kwatch on' puts it back.")
-        if not self._events.connected:
-            self._heard = self.session.engine.history.count
-            self._events.connect()
+        if not self._used:
+            self._used = True
+            self.connect()
         expression = hex(what) if isinstance(what, int) else what
         request = Request(
             expression,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from harness import GDBINIT
+
+from gdb_kwatch.linux import perf_event
 
 # What a script sees of kwatch: breakpoints that are not the user's, and handlers of events.
 INTERNAL = "sum(type(b).__name__ == 'Sentinel' for b in gdb.breakpoints() or ())"
@@ -102,6 +105,46 @@ def test_each_stop_is_seen_by_whoever_is_there(session):
             gdb.cmd("kwatch on")
         assert olds == [str(n) for n in range(len(olds))]
         assert len(olds) == 4
+
+
+def test_what_a_script_has_set_is_heard_of_again(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.python(
+            "import gdb_kwatch\n"
+            "seen = []\n"
+            "handle = gdb_kwatch.watch('s.a', on_hit=lambda h, row: seen.append(row['new']))\n"
+        )
+        gdb.cmd("kwatch off")
+        gdb.cmd("kwatch on")
+        gdb.cont()
+        assert gdb.evaluate("[handle.valid, handle.hits, seen]") == [True, 1, ["1"]]
+        gdb.cmd("kwatch off")
+        gdb.cont()
+        gdb.cmd("kwatch on")
+        assert gdb.evaluate("seen") == ["1"], "what was not seen is not told"
+
+
+@pytest.mark.skipif(perf_event.why_not() is not None, reason="no perf here")
+def test_those_that_perf_watches_for_rest_while_it_is_off(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -k s.a")
+        answer = gdb.cmd("kwatch off")
+        assert answer == (
+            "kwatch is off; 1 kwatch left to gdb ('kwatch on' puts it back).\n"
+            "1 of these sees the kernel or is tested there, and watches nothing until "
+            "'kwatch on'.\n"
+        )
+        gdb.cmd("kwatch on")
+        gdb.cmd("kwatch -k s.b")
+        assert "\n2 of these see the kernel or are tested there, and watch nothing" in gdb.cmd(
+            "kwatch off"
+        )
+        gdb.cmd("kwatch on")
+        out = gdb.cont()
+        assert "2 watchpoints hit by one instruction" in out
+        assert {row["hits"] for row in gdb.list().values()} == {1}
 
 
 def test_commands_while_it_is_off(session):
