@@ -98,11 +98,12 @@ def find_access(pc: int, regions: Sequence[Region] = (), live: bool = True) -> A
         return Access(reason=f"gdb cannot read the code here ({error})")
 
 
-def touched(pc: int, regions: Sequence[Region]) -> list[bool | None]:
+def touched(pc: int, regions: Sequence[Region], slots: Sequence[Region]) -> list[bool | None]:
     """For each of `regions` whether the access that made the selected thread trap with its PC at
-    `pc` touched it; None where that cannot be told.  Never raises."""
+    `pc` touched it; None where that cannot be told.  `slots` are what trapped, and hold the
+    regions.  Never raises."""
     try:
-        search = _Search(MachineCode(pc, live=True), pc, regions)
+        search = _Search(MachineCode(pc, live=True), pc, slots)
         candidates = list(search._candidates())
         if len(candidates) == 1 and not candidates[0].doubt:
             return [search.touches_one(candidates[0].code, region) for region in regions]

@@ -484,24 +484,33 @@ class Engine:
 def _told_apart(
     pc: int, touches: Sequence[Touch], olds: Sequence[Any], news: Sequence[Any]
 ) -> tuple[Sequence[Touch], Sequence[Any], Sequence[Any]]:
-    """Without those that only share their slot with what was touched.  A changed value tells, and
-    where it is unchanged, the operand of the instruction; where that cannot be told, it counts
-    unless the change of another one explains the trap."""
-    rows = list(zip(touches, olds, news))
-    doubtful = [row for row in rows if row[0].watch.merged and row[1] == row[2]]
-    if doubtful:
-        from .access import touched  # on first use: it takes time to load
+    """Without those that only share their slot with what was touched.
 
-        regions = [row[0].watch.regions[0] for row in doubtful]
-        explained = len(doubtful) < len(rows)
-        for row, answer in zip(doubtful, touched(pc, regions)):
-            if answer is False or (answer is None and explained):
-                rows.remove(row)
-                row[0].watch.hits -= 1
-    if not rows:
+    A changed value tells, and where it is unchanged the operand of the instruction.  With several
+    threads the operand tells first: the change of another place is that of a trap to come.
+    """
+    threaded = len(gdb.selected_inferior().threads()) > 1
+    rows = list(zip(touches, olds, news))
+    doubtful = [row for row in rows if row[0].watch.merged and (threaded or row[1] == row[2])]
+    if not doubtful:
+        return touches, olds, news
+    from .access import touched  # on first use: it takes time to load
+
+    slots = {piece for row in doubtful for piece in row[0].watch.pieces}
+    answers = touched(
+        pc, [row[0].watch.regions[0] for row in doubtful], [Region(*piece) for piece in slots]
+    )
+    not_hit = set()
+    for (touch, old, new), answer in zip(doubtful, answers):
+        if answer is False or (answer is None and old == new):
+            not_hit.add(touch.number)
+            touch.watch.hits -= 1
+            touch.watch.last = old
+    kept = [row for row in rows if row[0].number not in not_hit]
+    if not kept:
         return (), (), ()
-    kept = tuple(zip(*rows))
-    return kept[0], kept[1], kept[2]
+    columns = tuple(zip(*kept))
+    return columns[0], columns[1], columns[2]
 
 
 def _innermost(function: gdb.Symbol) -> gdb.Frame | None:

@@ -501,3 +501,26 @@ def test_all_inferiors_and_a_fork_of_which_one_is_followed(session, mode):
             "1",
             "2" if mode == "child" else "3",
         ]
+
+
+def test_merged_chars_of_threads_are_told_apart_by_the_instruction(session):
+    """Others have written their chars when a trap is handled; each is hit by its own store."""
+    with session("chars_of_threads") as gdb:
+        gdb.run_to("main")
+        for n in range(3):
+            gdb.cmd(f"kwatch -p native filler[{n}]")
+        for n in range(4):
+            gdb.cmd(f"kwatch place[{n}] if 0")
+        assert list(states(gdb).values()).count("merged") == 4
+        gdb.cmd(f"tbreak {line('chars_of_threads.c', 'end')}")
+        gdb.cont(timeout=120)
+        traps = [trap for trap in gdb.hits() if trap["origin"] == "user"]
+        assert all(len(trap["hits"]) == 1 for trap in traps)
+        assert all(trap["hits"][0]["changed"] for trap in traps)
+        rows = gdb.list()
+        assert [row["hits"] for row in rows.values() if row["state"] == "merged"] == [50] * 4
+        values = {}
+        for trap in traps:
+            hit = trap["hits"][0]
+            values.setdefault(hit["number"], []).append(int(hit["new"].split()[0]))
+        assert all(found == list(range(1, 51)) for found in values.values()), values
