@@ -59,7 +59,7 @@ class Arbitration:
 
     def claim(self, watch: Watch) -> None:
         """Bring what the arbiter knows of ``watch`` in line with what it watches now."""
-        regions = watch.claims if watch.enabled else ()
+        regions = self._claims(watch) if watch.enabled else ()
         if not regions and not watch.everywhere:
             self.release(watch)
             return
@@ -99,6 +99,19 @@ class Arbitration:
             self.release(watch)
         finally:
             self._cause = before
+
+    def _claims(self, watch: Watch) -> tuple[Region, ...]:
+        if watch.moves and self._perf_is_there(watch.progspace):
+            return (*watch.claims, Region(*SPARE))
+        return watch.claims
+
+    def _perf_is_there(self, space: gdb.Progspace) -> bool:
+        """Whether perf, kwatch's own or another's, holds slots of a program."""
+        return bool(self.foreign_slots(space)) or any(
+            watch.sight or not watch.in_registers
+            for watch in self.owners()
+            if watch.progspace == space
+        )
 
     def release(self, watch: Watch) -> None:
         """It wants no slot any more."""
@@ -260,6 +273,8 @@ class Arbitration:
     def no_room(self, pieces: frozenset[Piece], priority: int) -> str:
         """Why a new watchpoint of the current program would have to wait; "" if it would not."""
         space = gdb.current_progspace()
+        if any(watch.moves for watch in self.owners() if watch.progspace == space):
+            pieces |= {SPARE}
         text = f"it needs {len(pieces)} of {SLOTS} hardware slots, {self.arbiter.free(space)} free"
         try:
             answer = self.arbiter.would(
@@ -331,6 +346,11 @@ class Arbitration:
         return [text for watch, text in notes if watch.bp.is_valid()]
 
 
+# Where perf holds slots of a thread, a watchpoint whose place moves needs one more that is free:
+# for a moment gdb takes the new place beside the old one, and the kernel has no register for it;
+# then the resume fails ("No space left on device") and the program runs on without its watchpoints.
+# Where all four are gdb's own, it takes the new place only where it has let go of the old one.
+SPARE = Piece(0, 1, 1 << 6)
 FOREIGN = "a foreign user"
 WHO = "perf, or whoever else holds breakpoint slots of its threads"
 

@@ -132,6 +132,8 @@ class KernelHits:
         self._threads: dict[int, tuple[int, int]] = {}  # LWP: inferior and thread number
         self._new_threads = 0
         self._told: set[str] = set()
+        self._disabled: list[Watch] = []
+        self._disabling = Handlers(before_prompt=self._disable, stop=self._disable)
         self._parked: list[KernelWatch] = []
         self._handlers = Handlers(
             breakpoint_created=self.at_created,
@@ -394,9 +396,35 @@ class KernelHits:
             )
 
     def _came_or_went(self, watch: Watch) -> None:
-        """The arbiter has given it slots, or taken them."""
-        if self.perf_pieces(watch):
-            self.rearm()
+        """The arbiter has given it slots, or taken them.  What it gives back may be ptrace's for
+        as long as a thread lives: then the watchpoint is disabled, and it is said."""
+        if not self.perf_pieces(watch):
+            return
+        try:
+            self.arm()
+        except PerfError as error:
+            if watch.in_registers or watch.waits:
+                self.rearm()
+                return
+            watch.reason = str(error.strerror)
+            self.registry.slots.drop_notes(watch)
+            self.registry.slots.note(
+                watch, f"{watch.name} could not be installed again and is disabled: {watch.reason}"
+            )
+            self._disabled.append(watch)
+            self._disabling.connect()
+
+    @guarded()
+    def _disable(self, event: Any = None) -> None:
+        """What `_came_or_went` has found, where the arbiter is at rest again."""
+        self._disabling.disconnect()
+        found, self._disabled = self._disabled, []
+        for watch in found:
+            if watch.bp.is_valid():
+                reason = watch.reason
+                self.registry.turn_off(watch)
+                watch.reason = reason
+        self._settle()
 
     def tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -55,6 +55,7 @@ class Session:
         self._robbed = False
         self._mute = False
         self._stale = False
+        self._resumed = False  # gdb has resumed the program, and no stop was told since
         self._calling = False  # gdb calls a function of the program's, and may stop in it
         self.hooked = False  # hook-stop ran for the stop that is being made
         define_functions()
@@ -81,6 +82,7 @@ class Session:
             memory_changed=self.at_memory_changed,
             inferior_call=self.at_inferior_call,
             before_prompt=self.at_prompt,
+            cont=self.at_cont,
         )
         self._resting = Handlers(before_prompt=self.rest)
         self._mending = Handlers(before_prompt=self.at_robbed)
@@ -255,6 +257,10 @@ class Session:
         self._warn_about(watch)
         self.tell()
 
+    def at_cont(self, event: gdb.ContinueEvent) -> None:
+        """gdb resumes the program; where no stop follows, that has failed."""
+        self._resumed = True
+
     @guarded()
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
@@ -262,7 +268,10 @@ class Session:
             thread = gdb.selected_thread()
         except SystemError:  # "could not find gdb thread object" (13.1): it has just ended
             return
-        if thread is not None and thread.is_stopped() and self.registry.slots.probe():
+        if thread is None or not thread.is_stopped():
+            return
+        failed, self._resumed = self._resumed, False
+        if self.registry.slots.probe() or failed:
             self.registry.reseat()
             self.registry.aim()
             self.registry.serve()
@@ -417,6 +426,7 @@ class Session:
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
+        self._resumed = False
         self.registry.forget_hidden()
         space = gdbfacts.program_of(event.inferior)
         for watch in self.registry.watches.values():
@@ -477,6 +487,7 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
+        self._resumed = False
         gdbfacts.learn_programs()
         gone = self.registry.forget_hidden()
         if not self.hooked and self.registry.watches:

@@ -212,6 +212,14 @@ class Watch:
             return MERGED
         return self.state
 
+    @property
+    def moves(self) -> bool:
+        """Whether what it watches may be elsewhere after a pointer on the way has changed."""
+        lvalue = self.lvalue
+        return (
+            self.in_registers and lvalue is not None and not lvalue.fixed and not self.is_location
+        )
+
     def cut(self, regions: tuple[Region, ...]) -> frozenset[Piece]:
         """The slots that regions take."""
         return frozenset(piece for region in regions for piece in region.pieces())

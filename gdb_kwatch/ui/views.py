@@ -112,7 +112,7 @@ class Views:
                 and watch.user_condition
                 and gdb.parameter("kwatch kernel-conditions") != "off"
             ):
-                what += f" (condition {watch.judged.text})"
+                what += f" (condition {watch.judged.text.splitlines()[0]})"
             if watch.temporary:
                 what += " (temporary)"
             rows.append(
