@@ -99,6 +99,7 @@ class Sentinel(gdb.Breakpoint):
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
         self.made = next_made()
+        self.space = gdb.current_progspace()  # gdb puts it there, for good
         self.leaving = False
         self.on = False
         self.slot = Slot.take()

@@ -451,9 +451,12 @@ class Session:
         # Those that gdb has checked stand in its list of what the stop is about, where
         # `continue N`, `info program` and other scripts' stop events would find them.
         checked, self.engine.checked = self.engine.checked, []
+        # Not one of another program space, from a trap before: it would be made again in this one.
+        space = gdb.current_progspace()
         for sentinel in dict.fromkeys(checked):
-            self.spent.append(sentinel)
-            sentinel.remove()
+            if sentinel.space == space:
+                self.spent.append(sentinel)
+                sentinel.remove()
         if by_value.recording():
             self.engine.stand_back()
             if self.registry.watches:

@@ -524,3 +524,22 @@ def test_merged_chars_of_threads_are_told_apart_by_the_instruction(session):
             hit = trap["hits"][0]
             values.setdefault(hit["number"], []).append(int(hit["new"].split()[0]))
         assert all(found == list(range(1, 51)) for found in values.values()), values
+
+
+def test_two_inferiors_that_run_at_once(session, program):
+    """A sentinel of the one is never taken out, and made again, at a stop of the other."""
+    with session("simultaneous") as gdb:
+        two_inferiors(gdb, program("simultaneous"))
+        gdb.cmd("kwatch -g s.a if s.a == 2")
+        gdb.cmd("inferior 1")
+        gdb.cmd("watch other")
+        gdb.cmd("set schedule-multiple on")
+        for _ in range(12):
+            out = gdb.cont()
+            if "is not being run" in out:
+                break
+        rows = [t for t in gdb.hits() for h in t["hits"] if h["expression"] == "s.a"]
+        for inferior in (1, 2):
+            found = [h["new"] for t in rows if t["inferior"] == inferior for h in t["hits"]]
+            assert found == ["1", "2", "2"], rows
+        assert sorted(t["inferior"] for t in rows if t["stopped"]) == [1, 2]
