@@ -101,12 +101,13 @@ class Arbitration:
             self._cause = before
 
     def _claims(self, watch: Watch) -> tuple[Region, ...]:
-        if watch.moves and self._perf_is_there(watch.progspace):
+        if watch.moves and self.perf_is_there(watch.progspace):
             return (*watch.claims, Region(*SPARE))
         return watch.claims
 
-    def _perf_is_there(self, space: gdb.Progspace) -> bool:
-        """Whether perf, kwatch's own or another's, holds slots of a program."""
+    def perf_is_there(self, space: gdb.Progspace | None = None) -> bool:
+        """Whether perf, kwatch's own or another's, holds slots of a program (None: this one)."""
+        space = space or gdb.current_progspace()
         return bool(self.foreign_slots(space)) or any(
             watch.sight or not watch.in_registers
             for watch in self.owners()

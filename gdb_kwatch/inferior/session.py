@@ -271,7 +271,7 @@ class Session:
         if thread is None or not thread.is_stopped():
             return
         failed, self._resumed = self._resumed, False
-        if self.registry.slots.probe() or failed:
+        if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
             self.registry.reseat()
             self.registry.aim()
             self.registry.serve()
