@@ -29,6 +29,11 @@ class Hook(gdb.Command):
         self.name = name
         self.line = f"kwatch-internal-{name}"
         super().__init__(self.line, gdb.COMMAND_OBSCURE)
+        # A deprecated command stands in no completion.  gdb warns at its first use: let that be
+        # now, unseen.
+        self.action: Callable[[], None] = lambda: None
+        gdb.execute(f"maintenance deprecate {self.line}", to_string=True)
+        gdb.execute(self.line, to_string=True)
         self.action = action
 
     def invoke(self, argument: str, from_tty: bool) -> None:

@@ -8,11 +8,12 @@ own that watches the variable.  One called just as a subcommand is reached by ``
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import gdb
 
-from gdb_kwatch.core.arbiter import priority_of
+from gdb_kwatch.core.arbiter import PRIORITIES, priority_of
 from gdb_kwatch.core.grammar import OPTIONS, UsageError, parse
 from gdb_kwatch.inferior import faults, hit_actions
 from gdb_kwatch.inferior.session import Session
@@ -94,6 +95,10 @@ def check_on(session: Session) -> None:
         raise gdb.GdbError("kwatch is off; 'kwatch on' puts it back.")
 
 
+# What a subcommand takes.
+NOTHING, FILE, NUMBER, PRIORITY, EXPRESSION = "", "file", "number", "priority", "expression"
+
+
 class Subcommand(gdb.Command):
     """What the subcommands share: one word below ``kwatch``, and its arguments.
 
@@ -103,6 +108,7 @@ class Subcommand(gdb.Command):
     word = ""
     always = False
     options: tuple[str, ...] = ("-json",)
+    takes = NOTHING
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
         super().__init__(f"kwatch {self.word}", gdb.COMMAND_BREAKPOINTS)
@@ -111,9 +117,24 @@ class Subcommand(gdb.Command):
         self.views = views
 
     def complete(self, text: str, word: str | None) -> list[str] | int:
-        if text.lstrip().startswith("-") and " " not in text.strip():
-            return option_completions(text.strip(), word, self.options)
-        return gdb.COMPLETE_FILENAME
+        words = text.split(" ")
+        if words[-1].startswith("-"):
+            return option_completions(words[-1], word, self.options)
+        takes = self.takes_now(words[:-1])
+        if takes == FILE:
+            return gdb.COMPLETE_FILENAME
+        if takes == EXPRESSION:
+            return completions(text, word)
+        offered: Iterable[str] = ()
+        if takes == NUMBER:
+            offered = (str(n) for n in sorted(self.session.registry.watches) if n > 0)
+        elif takes == PRIORITY:
+            offered = PRIORITIES
+        return option_completions(words[-1], word, tuple(offered))
+
+    def takes_now(self, before: list[str]) -> str:
+        """What may come after these words of it, for completion."""
+        return self.takes
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
@@ -185,6 +206,7 @@ class Hits(Subcommand):
     says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
 
     word = "hits"
+    takes = FILE
     always = True
     options = ("-n", "-json")
 
@@ -219,6 +241,7 @@ class Verify(Subcommand):
     canary: a throwaway process makes one known store under a debug register and must trap."""
 
     word = "verify"
+    takes = NUMBER
     options = ()
 
     def run(self, words: list[str]) -> None:
@@ -241,6 +264,9 @@ class Priority(Subcommand):
 
     word = "priority"
     options = ()
+
+    def takes_now(self, before: list[str]) -> str:
+        return PRIORITY if before else NUMBER
 
     def run(self, words: list[str]) -> None:
         if len(words) != 2:
@@ -287,6 +313,7 @@ class Save(Subcommand):
     gdb's own "save breakpoints" keeps them too, as plain watchpoints."""
 
     word = "save"
+    takes = FILE
     options = ()
 
     def run(self, words: list[str]) -> None:
@@ -387,6 +414,7 @@ class WhoCommand(Subcommand):
     and goes on, and you are told what it costs."""
 
     word = "who"
+    takes = EXPRESSION
     options = ("-a", "-k", "-for", "-from", "-not-from", "-json")
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
@@ -434,6 +462,7 @@ class TraceCommand(Subcommand):
     (Perfetto, chrome://tracing), .folded (flame graphs)."""
 
     word = "trace"
+    takes = EXPRESSION
     options = ("-a", "-k", "-stack", "-for", "-count", "-from", "-not-from", "-spill")
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
@@ -462,7 +491,11 @@ class ChangesCommand(Subcommand):
     same expression where there is one (see "kwatch trace").  Nothing is run again."""
 
     word = "history"
+    takes = NUMBER
     options = ()
+
+    def takes_now(self, before: list[str]) -> str:
+        return NOTHING if before else NUMBER
 
     def run(self, words: list[str]) -> None:
         if len(words) != 1 or not words[0].isdigit():
@@ -479,6 +512,7 @@ class LastCommand(Subcommand):
     From watchpoints and traces of the memory that EXPRESSION names.  Nothing is run again."""
 
     word = "last"
+    takes = EXPRESSION
     options = ()
 
     def invoke(self, argument: str, from_tty: bool) -> None:
@@ -548,7 +582,9 @@ def completions(text: str, word: str | None) -> list[str]:
     """Completions of a ``kwatch`` line: options, then what gdb's ``watch`` would offer."""
     if word is None:
         return []
-    last = text.split(" ")[-1]
+    before, last = ["", *text.split(" ")][-2:]
+    if before == "-p":
+        return option_completions(last, word, PRIORITIES)
     if last.startswith("-") and last.count("-") == 1:
         return option_completions(last, word, OPTIONS)
     line = f"watch {last}"

@@ -214,6 +214,32 @@ def test_completion(session):
         assert "-json" in gdb.cmd("complete kwatch hits -j")
 
 
+def test_completion_of_what_subcommands_take(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("watch s.b")
+
+        def offered(line):
+            found = gdb.cmd(f"complete kwatch {line}").splitlines()
+            head = line.rpartition(" ")[0]
+            return [one[len(f"kwatch {head}") :].strip() for one in found]
+
+        names = ["background", "break-native", "native", "normal"]
+        for command in ("verify", "priority", "history"):
+            assert offered(f"{command} ") == ["2", "3"], command
+        assert sorted(offered("priority 2 ")) == sorted(offered("-p ")) == names
+        assert offered("priority 2 no") == offered("-p no") == ["normal"]
+        for command in ("on", "off", "doctor", "list", "slots", "history 2"):
+            assert offered(f"{command} ") == [], command
+        for command in ("who", "trace", "last", "who -a"):
+            assert "s.a" in offered(f"{command} s."), command
+        for command in ("save", "hits"):
+            assert offered(f"{command} /dev/nul") == ["/dev/null"], command
+        # kwatch's hooks call commands of its own, which are nobody's to type.
+        assert gdb.cmd("complete kw").split() == ["kwatch"]
+
+
 def test_completion_is_quick_and_harmless_with_no_program(session):
     with session(None) as gdb:
         for typed in ("", "-", "x", "s.", "-size ", "-size 8 ", "*(", "hits -n "):
