@@ -526,11 +526,24 @@ class KernelHits:
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
         """The process has ended, or was detached from."""
+        late = 0
         for lwp, (inferior, _) in list(self._threads.items()):
             if inferior == event.inferior.num:
+                for piece, count in self.events.fresh(lwp).items():
+                    if self.programs.descriptor(piece.rw) is None:
+                        late += count.total
+                        for watch in self._all():
+                            if piece in self.perf_pieces(watch):
+                                watch.hits += count.total
                 self.events.close(lwp)
                 del self._threads[lwp]
         self._hand = None
+        if late:
+            name = signals.signal.Signals(self.events.signal).name
+            self.session.reporter.warn(
+                f"{late} accesses of places watched with -k were counted, and did not stop the "
+                f"program: a thread that blocks {name} is stopped only when it unblocks it"
+            )
 
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:

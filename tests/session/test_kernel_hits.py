@@ -374,3 +374,14 @@ def test_off_and_on_again(session):
         gdb.cmd("kwatch on")
         assert left(gdb) == "1 1 True"
         assert "hit by the kernel" in gdb.cont()
+
+
+def test_hits_of_a_thread_that_blocks_the_signal_are_counted_and_told(session):
+    with session("signals_blocked") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -k place")
+        out = gdb.cont()
+        assert "exited normally" in out
+        assert "warning: 5 accesses of places watched with -k were counted" in out
+        assert "a thread that blocks SIGURG" in out
+        assert gdb.list()[2]["hits"] == 5
