@@ -33,6 +33,15 @@ class AccessRequest:
     json: bool = False
 
 
+def told(error: str, line: str, options: tuple[str, ...]) -> str:
+    """An error of evaluation, or what is behind it: `g -x` is an expression where there is an x,
+    else an option that is none."""
+    missing = re.match(r'No symbol "(\w+)" in', error)
+    if missing is not None and f"-{missing.group(1)}" in line.split():
+        return f"Unrecognized option -{missing.group(1)}; it takes {', '.join(options)}."
+    return error
+
+
 def parse(line: str, options: tuple[str, ...], several: bool = False) -> AccessRequest:
     """``several``: blanks separate expressions.  Raises UsageError."""
     text, condition = _cut_condition(line)

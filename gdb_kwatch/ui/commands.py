@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
 import gdb
@@ -149,9 +150,12 @@ class Subcommand(gdb.Command):
         raise NotImplementedError
 
     def usage(self) -> gdb.GdbError:
-        """The usage line of the help text, as an error."""
-        line = next(line for line in (self.__doc__ or "").split("\n") if "Usage:" in line)
-        return gdb.GdbError(line.strip())
+        """The usage lines of the help text, as an error."""
+        lines = (self.__doc__ or "").split("\n")
+        first = next(n for n, line in enumerate(lines) if "Usage:" in line)
+        indent = lines[first].index("Usage:")  # Python 3.13 takes it away
+        usage = takewhile(str.strip, lines[first:])
+        return gdb.GdbError("\n".join(line[indent:] for line in usage))
 
     def json_file(self, words: list[str]) -> tuple[bool, str | None]:
         """``[-json [FILE]]`` and nothing else."""

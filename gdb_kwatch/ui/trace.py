@@ -11,7 +11,7 @@ from itertools import islice
 import gdb
 
 from gdb_kwatch.core import filters
-from gdb_kwatch.core.access_words import TRACE, parse
+from gdb_kwatch.core.access_words import TRACE, parse, told
 from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, write
 from gdb_kwatch.core.filters import RecordLayout
 from gdb_kwatch.core.grammar import UsageError
@@ -71,9 +71,11 @@ class Tracing:
     def begin(self, argument: str) -> None:
         try:
             request = parse(argument, TRACE, several=True)
+            targets = [target_of(text, request.access) for text in request.expressions]
         except UsageError as error:
             raise gdb.GdbError(str(error)) from None
-        targets = [target_of(text, request.access) for text in request.expressions]
+        except gdb.GdbError as error:
+            raise gdb.GdbError(told(str(error), argument, TRACE)) from None
         if self.trace is not None:
             self.trace.end("another was begun")  # its slots are free
         check_slots(self.session, targets, "kwatch trace")

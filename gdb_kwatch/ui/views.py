@@ -308,14 +308,16 @@ class Views:
         traps = self.session.engine.history.last(count)
         if not traps:
             return "No traps yet.\n"
+        several = len({trap.inferior for trap in self.session.engine.history.last()}) > 1
         rows = []
         for trap in traps:
             fill_in(trap)
+            thread = f"{trap.inferior}.{trap.thread}" if several else str(trap.thread)
             where = self._where(trap)
             if trap.call is not None:
                 where += f" {trap.call.name or 'kernel'}"
             for n, hit in enumerate(trap.hits):
-                first = [str(trap.number), str(trap.thread), where] if n == 0 else ["", "", ""]
+                first = [str(trap.number), thread, where] if n == 0 else ["", "", ""]
                 new = hit.new if hit.changed else UNCHANGED
                 rows.append(
                     [

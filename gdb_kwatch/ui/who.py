@@ -9,7 +9,7 @@ from typing import Any
 
 import gdb
 
-from gdb_kwatch.core.access_words import WHO, AccessRequest, parse
+from gdb_kwatch.core.access_words import WHO, AccessRequest, parse, told
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.core.instruction import memory_accesses
 from gdb_kwatch.core.instruction import parse as parse_instruction
@@ -257,9 +257,12 @@ class Who:
             return
         try:
             request = parse(argument, WHO)
+            target = target_of(request.expressions[0], request.access)
         except UsageError as error:
             raise gdb.GdbError(str(error)) from None
-        self.run(request, from_tty)
+        except gdb.GdbError as error:
+            raise gdb.GdbError(told(str(error), argument, WHO)) from None
+        self.run(request, target, from_tty)
 
     def _one(self, number: int) -> str:
         if self.last is None or not self.last.rows:
@@ -268,8 +271,7 @@ class Who:
             raise gdb.GdbError(f"There are accessors 1 to {len(self.last.rows)}.")
         return self.last.detail(number)
 
-    def run(self, request: AccessRequest, from_tty: bool) -> None:
-        target = target_of(request.expressions[0], request.access)
+    def run(self, request: AccessRequest, target: Target, from_tty: bool) -> None:
         check_slots(self.session, [target], f"kwatch who {target.expression}")
         node, why_not = compiled(request.condition, target)
         watching = watcher(self.session, target, request, node, why_not)

@@ -92,3 +92,16 @@ def test_commands_that_are_traced(session):
         gdb.cmd("delete")
         out = gdb.cmd("continue")
         assert "exited normally" in out and "hook" not in out.replace("kwatch-internal-hook", "")
+
+
+def test_words_that_who_and_trace_cannot_take(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for command in ("who", "trace"):
+            answer = gdb.cmd(f"kwatch {command} s.a -zz")
+            assert answer.startswith("Unrecognized option -zz; it takes -a, -k, "), answer
+        assert gdb.cmd("kwatch who s.a - zz") == 'No symbol "zz" in current context.\n'
+        usage = gdb.cmd("kwatch who")
+        assert usage.startswith("Usage: kwatch who EXPRESSION [-a]")
+        assert usage.endswith("\n       kwatch who N\n") and usage.count("\n") == 3
+        assert gdb.cmd("kwatch last") == "Usage: kwatch last EXPRESSION\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -92,6 +93,8 @@ def test_two_inferiors(session):
         assert [t["inferior"] for t in stops] == [2, 1]
         asked = [[h["number"] for h in t["hits"] if h["stop"]] for t in stops]
         assert asked == [[second], [2]]
+        rows = re.findall(r"^\d+ +(\S+) +condition_not_blamed", gdb.cmd("kwatch hits"), re.M)
+        assert rows[-1] == "1.1" and set(rows) == {"1.1", "2.1"}
 
 
 def test_both_sides_of_a_fork(session):
