@@ -119,7 +119,7 @@ def test_a_native_over_two_runs_gets_one_warning_line(session):
         gdb.run_to("main")
         gdb.cmd("watch -l g")
         gdb.run_out()
-        assert "warning" not in gdb.transcript
+        assert "warning: watchpoint" not in gdb.transcript
         gdb.run_to("main")
         gdb.run_out()
         warnings = [x for x in gdb.transcript.splitlines() if x.startswith("warning: watchpoint 2")]

@@ -182,9 +182,11 @@ def test_a_variable_named_like_a_subcommand(session):
     """`kwatch -- list` watches a variable; without it, the subcommand is meant."""
     with session("simultaneous") as gdb:
         gdb.run_to("main")
-        assert 'No symbol "list" in current context.' in gdb.cmd("kwatch -- list")
-        assert "No symbol" not in gdb.cmd("kwatch list")
-        assert 'No symbol "hits"' in gdb.cmd("kwatch -- hits + 1")
+        # A C library with debug information has a `list` of its own.
+        assert re.search(r'No symbol "list"|watchpoint \d+: list$', gdb.cmd("kwatch -- list"), re.M)
+        assert re.match(r"No hardware watchpoints|Num ", gdb.cmd("kwatch list"))
+        gdb.cmd("delete")
+        assert 'No symbol "verify"' in gdb.cmd("kwatch -- verify + 1")
         assert gdb.cmd("kwatch -- other").startswith("Hardware watchpoint ")
 
 
