@@ -479,9 +479,9 @@ def test_however_an_inferior_ends_its_slots_are_given_back(session, program, end
         if ending == "exit":
             gdb.cmd("inferior 2")
             gdb.run_out()
-            gdb.cmd("inferior 1")
         else:
             gdb.cmd(ending)
+        gdb.cmd("inferior 1")  # gdb 10 has selected the other one
         assert f"kwatch {number} installed\n" in gdb.transcript
         assert states(gdb)[number] == "installed"
         gdb.cont()

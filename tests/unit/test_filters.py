@@ -193,7 +193,7 @@ def test_a_row_for_each_accessing_instruction(word, opened):
     opened(made)
     made.put_on(0)
     word.write(1, 2, 2)
-    ctypes.memset(word.address, 0, 8)
+    ctypes.memset(word.address, 0, 1)
     rows = [at for at in range(filters.HEAD, layout.thread_table, layout.row) if made.word(at)]
     found = {made.word(at + layout.HITS): at for at in rows}
     assert sorted(found) == [1, 3]
