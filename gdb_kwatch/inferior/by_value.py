@@ -40,15 +40,6 @@ def recording() -> bool:
     return record is not None and (record.method == "full" or record.replay_position is not None)
 
 
-def has_registers(lwp: int) -> bool:
-    """Whether the thread is one that this gdb traces by ptrace."""
-    try:
-        ptrace.status(lwp)
-    except OSError:
-        return False
-    return True
-
-
 def is_native(lwp: int) -> bool:
     """Whether the thread is this gdb's own to trace, even if it is gone.  Safe in `stop`."""
     if hasattr(gdb.Inferior, "connection"):  # gdb 12

@@ -128,10 +128,8 @@ class KernelHits:
         self._hand: Hand | None = None
         self._ended: list[Hand] = []
         self._function: Asked | None = None
-        self._changing = False
         self._threads: dict[int, tuple[int, int]] = {}  # LWP: inferior and thread number
         self._new_threads = 0
-        self._told: set[str] = set()
         self._disabled: list[Watch] = []
         self._disabling = Handlers(before_prompt=self._disable, stop=self._disable)
         self._parked: list[KernelWatch] = []
@@ -185,7 +183,7 @@ class KernelHits:
 
     def fall_back(self, reason: str, remedy: str) -> None:
         """``set kwatch kernel auto`` where it cannot be had; told once."""
-        self.tell_once(
+        self.session.tell_once(
             f"hits inside system calls are not seen, the debug registers are used alone: {reason}"
             f"{f' ({remedy})' if remedy else ''}"
         )
@@ -198,7 +196,7 @@ class KernelHits:
                 try:
                     self.choose_signal()
                 except gdb.GdbError as error:
-                    self.tell_once(str(error))
+                    self.session.tell_once(str(error))
                     return
             self._settle()
 
@@ -251,7 +249,7 @@ class KernelHits:
         for thread in inferior.threads():
             free = slots.free_slots(thread.ptid[1])
             if free is not None and free < len(pieces - self.events.on(thread.ptid[1])):
-                return NoSlot(28, self._why_no_slot(thread.ptid[1], free))
+                return NoSlot(errno.ENOSPC, self._why_no_slot(thread.ptid[1], free))
         return None
 
     def _why_no_slot(self, lwp: int, free: int) -> str:
@@ -310,11 +308,8 @@ class KernelHits:
         return watch
 
     def _put_condition(self, watch: KernelWatch) -> None:
-        before, self._changing = self._changing, True
-        try:
+        with self.registry.own_change():
             watch.put_condition()
-        finally:
-            self._changing = before
 
     # Which event stands where.
 
@@ -373,7 +368,7 @@ class KernelHits:
                 "(perf)\n"
             )
         for watch in without:
-            self.tell_once(
+            self.session.tell_once(
                 f"watchpoint {watch.number} ({watch.expression}) does not see the kernel's "
                 "accesses: that takes a second slot for each of its own, and none is free"
             )
@@ -390,7 +385,7 @@ class KernelHits:
         try:
             self.arm()
         except PerfError as error:
-            self.tell_once(
+            self.session.tell_once(
                 f"kwatch -k is not armed on every thread: {error.strerror}"
                 + (f" ({error.remedy})" if error.remedy else "")
             )
@@ -426,11 +421,6 @@ class KernelHits:
                 watch.reason = reason
         self._settle()
 
-    def tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self.session.reporter.warn(text)
-
     def _settle(self) -> None:
         """Arm what is there; where nothing is, leave nothing."""
         self.programs.tidy(self.watches())
@@ -457,7 +447,7 @@ class KernelHits:
     @guarded()
     def at_modified(self, bp: gdb.Breakpoint) -> None:
         watch = self.registry.watches.get(bp.number)
-        if self._changing or self.registry.changing or watch is None:
+        if self.registry.changing or watch is None:
             return
         if isinstance(watch, KernelWatch):
             self._was_modified(watch)
@@ -495,7 +485,9 @@ class KernelHits:
         self.mode = OFF
         self.sight.remove()
         self._settle()
-        self.tell_once("kernel sight for gdb's own watchpoints is off: its catchpoint was deleted")
+        self.session.tell_once(
+            "kernel sight for gdb's own watchpoints is off: its catchpoint was deleted"
+        )
 
     @guarded()
     def at_new_thread(self, event: gdb.NewThreadEvent) -> None:
@@ -557,7 +549,7 @@ class KernelHits:
             try:
                 self.choose_signal()
             except gdb.GdbError as error:
-                self.tell_once(str(error))
+                self.session.tell_once(str(error))
         self._settle()
         self.serve()
 

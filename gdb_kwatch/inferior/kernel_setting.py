@@ -6,7 +6,6 @@ import re
 
 import gdb
 
-from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.linux.perf_event import PerfError
 
@@ -55,22 +54,11 @@ def set_judged_watch(
     lvalue: Lvalue,
 ) -> tuple[Watch | None, Judged]:
     """One that sees the program only, and has its condition tested in the kernel; or why not."""
-    hits: KernelHits = session.kernel
-    pieces = marked_for_perf(lvalue.regions)
-    reason = _no_room(session, pieces, options.priority)
-    if not reason:
-        error = hits.refusal(pieces, kernel=False)
-        if error is None:
-            try:
-                watch = _made(session, request, text, location, options, kernel=False)
-            except PerfError as failed:
-                error = failed
-            except gdb.GdbError as failed:  # no signal is left by the program
-                return None, Judged(str(failed).rstrip("."))
-            else:
-                return watch, Judged()
-        reason = str(error.strerror)
-    return None, Judged(reason)
+    try:
+        watch, reason, _ = _tried(session, request, text, location, options, lvalue, kernel=False)
+    except gdb.GdbError as failed:  # no signal is left by the program
+        return None, Judged(str(failed).rstrip("."))
+    return watch, Judged(reason)
 
 
 def set_kernel_watch(
@@ -86,16 +74,9 @@ def set_kernel_watch(
     hits: KernelHits = session.kernel
     if request.kernel and request.everywhere:
         raise gdb.GdbError("-k and -g cannot be had together: perf watches threads, one by one.")
-    pieces = marked_for_perf(lvalue.regions)
-    reason, remedy = _no_room(session, pieces, options.priority), ""
-    if not reason:
-        error = hits.refusal(pieces)
-        if error is None:
-            try:
-                return _made(session, request, text, location, options)
-            except PerfError as failed:
-                error = failed
-        reason, remedy = str(error.strerror), error.remedy
+    watch, reason, remedy = _tried(session, request, text, location, options, lvalue, kernel=True)
+    if watch is not None:
+        return watch
     if not request.kernel and hits.mode == AUTO:
         hits.fall_back(reason, remedy)
         return None
@@ -107,10 +88,28 @@ def set_kernel_watch(
     )
 
 
-def _no_room(session: Session, pieces: frozenset[Piece], priority: int) -> str:
-    """Why the slots that this session wants itself leave no room; "" if they do."""
+def _tried(
+    session: Session,
+    request: Request,
+    text: str,
+    location: bool,
+    options: Options,
+    lvalue: Lvalue,
+    kernel: bool,
+) -> tuple[KernelWatch | None, str, str]:
+    """Set it; or None, what is in the way, and the remedy.  Raises gdb.GdbError."""
+    pieces = marked_for_perf(lvalue.regions)
     session.look()
-    return session.registry.slots.no_room(pieces, priority)
+    reason = session.registry.slots.no_room(pieces, options.priority)
+    if reason:
+        return None, reason, ""
+    error = session.kernel.refusal(pieces, kernel)
+    if error is None:
+        try:
+            return _made(session, request, text, location, options, kernel), "", ""
+        except PerfError as failed:
+            error = failed
+    return None, str(error.strerror), error.remedy
 
 
 def _made(
@@ -119,7 +118,7 @@ def _made(
     text: str,
     location: bool,
     options: Options,
-    kernel: bool = True,
+    kernel: bool,
 ) -> KernelWatch:
     def make(bp: gdb.Breakpoint) -> KernelWatch:
         made = KernelWatch(bp, options, request.access, text, location, request.condition)

@@ -207,7 +207,8 @@ class Session:
             self.registry.serve()
             self.kernel.serve()
 
-    def _tell_once(self, text: str) -> None:
+    def tell_once(self, text: str) -> None:
+        """A warning that is given once in a session."""
         if text not in self._told:
             self._told.add(text)
             self.reporter.warn(text)
@@ -217,8 +218,8 @@ class Session:
         thread = gdb.selected_thread()
         if thread is None or thread.is_running() or by_value.BY_VALUE in self._told:
             return
-        if not by_value.has_registers(thread.ptid[1]) and by_value.is_remote():
-            self._tell_once(by_value.BY_VALUE)
+        if not gdbfacts.can_read_registers(thread.ptid[1]) and by_value.is_remote():
+            self.tell_once(by_value.BY_VALUE)
 
     def _follow_memory(self) -> None:
         """With the first watchpoint: what runs at each stop or write of the user's."""
@@ -460,7 +461,7 @@ class Session:
         if by_value.recording():
             self.engine.stand_back()
             if self.registry.watches:
-                self._tell_once(by_value.RECORDING)
+                self.tell_once(by_value.RECORDING)
             return
         if self.engine.blind:
             self.engine.blind = False

@@ -159,7 +159,7 @@ def _check_target() -> None:
         raise gdb.GdbError(
             "Cannot set a kwatch while the selected thread is running; interrupt it first."
         )
-    if not by_value.has_registers(thread.ptid[1]) and not by_value.is_remote():
+    if not gdbfacts.can_read_registers(thread.ptid[1]) and not by_value.is_remote():
         raise gdb.GdbError(gdbfacts.why_no_registers())
 
 
