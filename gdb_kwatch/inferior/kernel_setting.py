@@ -103,7 +103,7 @@ def _tried(
     reason = session.registry.slots.no_room(pieces, options.priority)
     if reason:
         return None, reason, ""
-    error = session.kernel.refusal(pieces, kernel)
+    error = session.kernel.arming.refusal(pieces, kernel)
     if error is None:
         try:
             return _made(session, request, text, location, options, kernel), "", ""

@@ -18,7 +18,8 @@ from . import by_value, gdbfacts
 from .faults import guarded
 from .handlers import Handlers, Part
 from .hooks import Hook
-from .kernel_hits import Hand, KernelHits
+from .kernel_hits import KernelHits
+from .kernel_traps import Hand
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
@@ -475,13 +476,13 @@ class Session:
         if gdb.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
         if hand is not None and hand.trap is not None and hand.trap.origin == KERNEL:
-            self.kernel.complete(hand, self.engine.take_untold())
+            self.kernel.traps.complete(hand, self.engine.take_untold())
         if hand is not None:
             self._asked += hand.askers
         untrapped = self.engine.untrapped(stop.trap)
         if untrapped is not None:
             self.reporter.untrapped(untrapped)
-        for ended in self.kernel.take_ended():
+        for ended in self.kernel.traps.take_ended():
             self.reporter.by_counter(ended)
         self.reporter.stopped(stop)
         if hand is not None:

@@ -96,7 +96,7 @@ class Threads:
     def armed(self, watch: Watch, threads: list[ThreadSlots]) -> Armed:
         """Where ``watch`` stands, among the threads of its own program, or of all of them."""
         if not watch.in_registers:
-            return Armed(*self.session.kernel.armed_on(watch), ())
+            return Armed(*self.session.kernel.arming.armed_on(watch), ())
         count, of, slots = 0, 0, set()
         for leg in [w for w in self.session.registry.owners() if w.head is watch]:
             numbers = {i.num for i in gdb.inferiors() if gdbfacts.program_of(i) == leg.progspace}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gdb_kwatch.core.records import ACCESS_RW, KERNEL, USER, Region, Trap
 
 if TYPE_CHECKING:
-    from gdb_kwatch.inferior.kernel_hits import Hand
+    from gdb_kwatch.inferior.kernel_traps import Hand
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.records import BY_COUNTER, Hit, Trap
-from gdb_kwatch.inferior.kernel_hits import Hand
+from gdb_kwatch.inferior.kernel_traps import Hand
 from gdb_kwatch.inferior.traps import Engine, Stop
 from gdb_kwatch.inferior.watch import MENTIONS, Watch
 

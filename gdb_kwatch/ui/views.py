@@ -161,7 +161,7 @@ class Views:
         if watch.access == "execute" or watch.state == SOFTWARE:
             return int(watch.bp.hit_count)
         if watch.judged_in_kernel:
-            return self.session.kernel.hits_of(watch)
+            return self.session.kernel.arming.hits_of(watch)
         return sum(leg.hits for leg in self.session.registry.owners() if leg.head is watch)
 
     # kwatch slots
@@ -184,7 +184,7 @@ class Views:
                         "kernel_only": bool(piece.rw & KERNEL_ONLY),
                         "owners": [watch.number for watch in watches],
                     }
-                    for piece, watches in self.session.kernel.held_on(thread.lwp)
+                    for piece, watches in self.session.kernel.arming.held_on(thread.lwp)
                 ],
             }
             for thread in self.threads.all()
@@ -262,7 +262,7 @@ class Views:
                 ACCESS_NAMES[piece.rw & 3] + (" by kernel" if piece.rw & KERNEL_ONLY else ""),
                 "; ".join(watch.mention for watch in watches),
             ]
-            for piece, watches in self.session.kernel.held_on(mine.lwp)
+            for piece, watches in self.session.kernel.arming.held_on(mine.lwp)
         ]
 
     def _foreign(self) -> list[str]:
