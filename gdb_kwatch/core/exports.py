@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, TextIO
 
 
@@ -60,11 +61,12 @@ class UnknownSuffix(ValueError):
     """No format goes by this name."""
 
 
-def write(filename: str, file: TextIO, rows: Iterable[Row]) -> int:
-    """Write ``rows`` in the format that the file's name asks for; how many there were."""
+def writer(filename: str) -> Callable[[TextIO, Iterable[Row]], int]:
+    """What writes records in the format that a file's name asks for, and says how many there were.
+    Raises UnknownSuffix."""
     for suffix in SUFFIXES:
         if filename.endswith(suffix):
-            return _WRITERS[suffix](file, rows)
+            return _WRITERS[suffix]
     raise UnknownSuffix(f"{filename}: the suffix tells the format: {', '.join(SUFFIXES)}")
 
 
@@ -107,9 +109,11 @@ def _chrome(file: TextIO, rows: Iterable[Row]) -> int:
 
 def _events(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
     named: set[tuple[int, int]] = set()
-    start: int | None = None
-    for row in rows:
-        start = row.time if start is None else start
+    rows = iter(rows)
+    # Two CPUs may have swapped the first ones; no time may be negative.
+    first = list(islice(rows, 64))
+    start = min((row.time for row in first), default=0)
+    for row in chain(first, rows):
         place = {"pid": row.process, "tid": row.lwp}
         if (row.process, row.lwp) not in named:
             named.add((row.process, row.lwp))

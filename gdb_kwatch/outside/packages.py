@@ -33,7 +33,7 @@ CXX_COMPILER = Need("a C++ compiler", "g++")
 HEADERS = Need("the C library's headers", "libc6-dev")
 VENV = Need("Python's venv and pip", "python3-venv")
 
-# What some tests are about, and are skipped without: other targets, other languages.
+# What some tests are about, and are skipped without: other targets, other languages, viewers.
 GUESTS = {
     "gdbserver": Need("gdbserver", "gdbserver"),
     "valgrind": Need("valgrind", "valgrind"),
@@ -42,6 +42,7 @@ GUESTS = {
     "rustc": Need("a Rust compiler", "rustc"),
     "go": Need("a Go compiler", "golang-go"),
     "musl-gcc": Need("the musl C library", "musl-tools"),
+    "/usr/share/perl5/Devel/NYTProf/flamegraph.pl": Need("flamegraph.pl", "libdevel-nytprof-perl"),
 }
 MULTILIB = Need("32-bit libraries for the C compiler", "gcc-multilib")
 

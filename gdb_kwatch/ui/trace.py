@@ -12,7 +12,7 @@ import gdb
 
 from gdb_kwatch.core import filters
 from gdb_kwatch.core.access_words import TRACE, parse, told
-from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, write
+from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, writer
 from gdb_kwatch.core.filters import RecordLayout
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.core.traces import Store, bar, sparkline
@@ -244,10 +244,10 @@ class Tracing:
             )
         path = os.path.expanduser(words[0])
         try:
-            with open(path, "w", encoding="utf-8") as file:
-                count = write(path, file, trace.rows())
+            export = writer(path)  # before the file is opened: it may be one that is dear
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                count = export(file, trace.rows())
         except UnknownSuffix as error:
-            os.unlink(path)
             raise gdb.GdbError(str(error)) from None
         except OSError as error:
             raise gdb.GdbError(f"{path}: {error.strerror}") from None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import shutil
-import subprocess
 
 import pytest
 from harness import line
@@ -132,44 +129,6 @@ def test_code_left_out_a_condition_and_a_count(session, way):
         assert "5 recorded" in gdb.cmd("kwatch trace")
 
 
-def test_the_exports(session, tmp_path):
-    if REFUSED:
-        pytest.skip(REFUSED)
-    with session("trace") as gdb:
-        begin(gdb, "bpf", 40)
-        gdb.cmd("kwatch trace place -stack 4")
-        gdb.cont()
-        total = 4 * (40 + 20 + 10)
-        for suffix in ("json", "csv", "trace.json", "perfetto.json", "folded"):
-            out = gdb.cmd(f"kwatch trace export {tmp_path}/out.{suffix}")
-            assert f"{total} records written" in out
-        assert "suffix" in gdb.cmd(f"kwatch trace export {tmp_path}/out.doc")
-        own = own_counts(gdb)
-
-    records = [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
-    assert len(records) == total
-    first = records[0]
-    assert (first["function"], first["file"], first["old"]) == ("writer", "trace.c", "0")
-    assert first["stack"][0] == "writer"
-
-    with open(tmp_path / "out.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["new"] for row in rows] == [record["new"] for record in records]
-
-    trace = json.loads((tmp_path / "out.trace.json").read_text())
-    events = trace["traceEvents"]
-    kinds = [event["ph"] for event in events]
-    assert (kinds.count("i"), kinds.count("C"), kinds.count("M")) == (total, total, 4)
-    assert all(event["ts"] >= 0 for event in events if event["ph"] != "M")
-    assert (tmp_path / "out.perfetto.json").read_text() == (tmp_path / "out.trace.json").read_text()
-
-    stacks = {}
-    for text in (tmp_path / "out.folded").read_text().splitlines():
-        stack, count = text.rsplit(" ", 1)
-        stacks[int(stack.split(";")[-1].split(":")[1])] = int(count)
-    assert stacks == own
-
-
 def test_a_spilled_trace_and_a_limit(session, tmp_path):
     if REFUSED:
         pytest.skip(REFUSED)
@@ -266,21 +225,6 @@ def test_the_slots_of_a_trace_are_given_to_nobody_else(session):
         assert "Couldn't write debug register" not in out
         gdb.cmd("kwatch trace stop")
         assert [row["state"] for row in gdb.list().values()].count("installed") == 4
-
-
-@pytest.mark.skipif(not shutil.which("stackvis"), reason="stackvis (npm) opens folded stacks")
-def test_a_flame_graph_tool_opens_the_folded_stacks(session, tmp_path):
-    if REFUSED:
-        pytest.skip(REFUSED)
-    with session("trace") as gdb:
-        begin(gdb, "bpf", 40)
-        gdb.cmd("kwatch trace place -stack 4")
-        gdb.cont()
-        gdb.cmd(f"kwatch trace export {tmp_path}/out.folded")
-    with open(tmp_path / "out.folded") as file:
-        command = ["stackvis", "collapsed", "flamegraph-svg"]
-        done = subprocess.run(command, stdin=file, capture_output=True, text=True, timeout=60)
-    assert f"trace.c:{line('trace.c', 'line a')} (160 samples, 57.14%)" in done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")

@@ -90,7 +90,7 @@ ROWS = [
 
 def written(name: str) -> str:
     file = io.StringIO()
-    assert exports.write(name, file, iter(ROWS)) == 2
+    assert exports.writer(name)(file, iter(ROWS)) == 2
     return file.getvalue()
 
 
@@ -121,7 +121,7 @@ def test_folded_stacks():
 
 def test_an_unknown_suffix():
     with pytest.raises(exports.UnknownSuffix, match=".folded"):
-        exports.write("t.doc", io.StringIO(), [])
+        exports.writer("t.doc")
 
 
 @pytest.mark.parametrize(
