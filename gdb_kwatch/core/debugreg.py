@@ -17,6 +17,7 @@ HIT_MASK = 0xF  # B0-B3: the condition of slot n was met
 STATUS_BITS = {"BD": 1 << 13, "BS": 1 << 14, "BT": 1 << 15}
 
 # DR7, the control register: two enable bits a slot from bit 0, R/W and LEN a slot from bit 16.
+CONTROL = 7
 _ENABLE_BITS = 2
 _CONTROL_SHIFT = 16
 _CONTROL_BITS = 4
@@ -70,6 +71,15 @@ class Registers:
     def hits(self) -> dict[int, Piece]:
         """The slots whose bit is set in DR6 and which are enabled in DR7."""
         return {n: piece for n, piece in self.pieces().items() if self.dr6 >> n & 1}
+
+
+def control_of(pieces: dict[int, Piece]) -> int:
+    """DR7 with these slots enabled, for one thread, as gdb sets it."""
+    value = 0
+    for slot, piece in pieces.items():
+        field = _LENGTHS.index(piece.length) << 2 | piece.rw
+        value |= 1 << _ENABLE_BITS * slot | field << _CONTROL_SHIFT + _CONTROL_BITS * slot
+    return value
 
 
 def blamed_slot(hits: dict[int, Piece]) -> int | None:

@@ -53,6 +53,9 @@ class Arbitration:
         self._cause: Watch | None = None
         self._lives: dict[gdb.Progspace, bool] = {}
         self._foreign: dict[gdb.Progspace, int] = {}
+        self._lost: dict[gdb.Progspace, int] = {}
+        # How many slots of the current process gdb has lost itself (after_exec.py).
+        self.lost_slots: Callable[[], int] = lambda: 0
         self._settling = False
 
     # Asking.
@@ -146,6 +149,7 @@ class Arbitration:
         for space in [s for s in self._lives if not s.is_valid()]:
             del self._lives[space]  # its inferior was removed
             self._foreign.pop(space, None)
+            self._lost.pop(space, None)
             self.arbiter.drop(space)
 
     def _live(self, space: gdb.Progspace, alive: bool) -> None:
@@ -153,6 +157,7 @@ class Arbitration:
             self._lives[space] = alive
             if not alive:
                 self._foreign.pop(space, None)
+                self._lost.pop(space, None)
             self.arbiter.live(space, alive)
 
     def foreign_slots(self, space: gdb.Progspace) -> int:
@@ -184,9 +189,17 @@ class Arbitration:
         if not threads or found == self.foreign_slots(space):
             return False
         self._foreign[space] = found
-        self.arbiter.foreign(space, found)
+        self.arbiter.foreign(space, found + self._lost.get(space, 0))
         self.settle()
         return True
+
+    def count_lost(self) -> None:
+        """Find the slots that gdb itself has lost in the current program."""
+        space, lost = gdb.current_progspace(), self.lost_slots()
+        if lost != self._lost.get(space, 0):
+            self._lost[space] = lost
+            self.arbiter.foreign(space, self.foreign_slots(space) + lost)
+            self.settle()
 
     # Carrying out.
 
@@ -312,6 +325,9 @@ class Arbitration:
         foreign = self.foreign_slots(space)
         if foreign:
             lines.append(f"  {FOREIGN}: {WHO}  ({foreign} slot{'s' if foreign > 1 else ''})")
+        lost = self._lost.get(space, 0)
+        if lost:
+            lines.append(f"  {LOST}  ({lost} slot{'s' if lost > 1 else ''})")
         if lines:
             lines.insert(0, "Held by:")
         numbers = [r.owner.number for r in requests]
@@ -353,6 +369,7 @@ class Arbitration:
 # Where all four are gdb's own, it takes the new place only where it has let go of the old one.
 SPARE = Piece(0, 1, 1 << 6)
 FOREIGN = "a foreign user"
+LOST = "gdb itself, for a program that has called exec: until the process ends"
 WHO = "perf, or whoever else holds breakpoint slots of its threads"
 
 

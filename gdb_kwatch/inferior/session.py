@@ -15,6 +15,7 @@ from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.records import KERNEL, Trap
 
 from . import by_value, gdbfacts
+from .after_exec import AfterExec
 from .faults import guarded
 from .handlers import Handlers, Part
 from .hooks import Hook
@@ -51,6 +52,7 @@ class Session:
         self._told: set[str] = set()
         self.engine = Engine(self.registry, self.stop_hook.install, self.at_change)
         self.reporter = reporter
+        self.after_exec = AfterExec(self.registry)
         self.spent: list[Sentinel] = []
         self._asked: list[Watch] = []
         self._robbed = False
@@ -273,6 +275,7 @@ class Session:
         if thread is None or not thread.is_stopped():
             return
         failed, self._resumed = self._resumed, False
+        self.registry.slots.count_lost()
         if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
             self.registry.reseat()
             self.registry.aim()
@@ -369,6 +372,7 @@ class Session:
             if self.registry.watches:
                 self.tell_limits()
         self.registry.serve()
+        self.after_exec.rearm()
         self.tell()
 
     @guarded()
@@ -425,6 +429,7 @@ class Session:
         for watch in self.registry.watches.values():
             if watch.progspace == event.progspace:
                 watch.pid = -1
+        self.after_exec.called(event.progspace)
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:
@@ -514,8 +519,10 @@ class Session:
             self.registry.make_pool()
             self.registry.grow()
             self.registry.slots.lives()
+            self.registry.slots.count_lost()
             self.tidy()
         self.registry.serve()
+        self.after_exec.rearm()
         self.tell()
 
     def _dispose(self, watch: Watch) -> None:

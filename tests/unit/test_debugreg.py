@@ -17,6 +17,7 @@ from gdb_kwatch.core.debugreg import (
     Piece,
     Registers,
     blamed_slot,
+    control_of,
     pieces_of,
     status_flags,
 )
@@ -145,6 +146,14 @@ def test_decoding_undoes_the_encoding(made):
     assert registers.pieces() == enabled
     assert [registers.piece(n) for n in range(4)] == [enabled.get(n) for n in range(4)]
     assert registers.hits() == {n: piece for n, piece in enabled.items() if dr6 & (1, 2, 4, 8)[n]}
+
+
+@settings(deadline=None)
+@given(REGISTERS)
+def test_encoding_undoes_the_decoding(made):
+    _, addresses, dr6, dr7 = made
+    pieces = Registers(addresses, dr6, dr7).pieces()
+    assert Registers(addresses, dr6, control_of(pieces)).pieces() == pieces
 
 
 @settings(deadline=None)

@@ -1,0 +1,82 @@
+"""The debug registers of a process that has become another program.
+
+Linux empties them at exec (``flush_ptrace_hw_breakpoint``).  gdb takes its watchpoints for not
+inserted any more (``mark_breakpoints_out``), but keeps its count of who uses which register, and
+writes registers only where that count brings in something new (``x86_insert_aligned_watchpoint``,
+gdb 10 to 18).  So one whose address has stayed the same would be in no register: it is put in here.
+Where gdb does write, it writes all of them, and this is gone.
+
+What it has counted before stays counted until the process ends: a slot at a place where nothing is
+watched any more is lost.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import gdb
+
+from gdb_kwatch.core.debugreg import CONTROL, SLOTS, Piece, control_of
+from gdb_kwatch.linux import ptrace
+
+from .watches import Registry
+
+
+class AfterExec:
+    """Watches over the processes that have called exec, until something is in their registers."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        # By process: the program that it was, and what was in its registers.
+        self._empty: dict[int, tuple[str | None, set[Piece]]] = {}
+        self._counted: dict[int, set[Piece]] = {}
+        registry.slots.lost_slots = self.lost
+
+    def called(self, space: gdb.Progspace) -> None:
+        """gdb drops the symbols of a program: exec, or the user's ``file``."""
+        inferior = gdb.selected_inferior()
+        if inferior.pid and space == gdb.current_progspace():
+            pieces = self._wanted()
+            self._empty[inferior.pid] = space.filename, pieces
+            self._counted[inferior.pid] = self._counted.get(inferior.pid, set()) | pieces
+
+    def lost(self) -> int:
+        """How many slots of the selected process gdb can give to nobody."""
+        counted = self._counted.get(gdb.selected_inferior().pid)
+        return len(counted - self._wanted()) if counted else 0
+
+    def rearm(self) -> None:
+        """Put into the registers what gdb believes to be there.  The process is stopped."""
+        pid = gdb.selected_inferior().pid
+        if pid not in self._empty:
+            return
+        # A thread made later gets the registers from gdb.
+        with suppress(OSError):
+            if ptrace.debug_registers(pid).pieces():
+                del self._empty[pid]
+            else:
+                _fill(pid, self._wanted() or self._before(pid))
+
+    def _wanted(self) -> set[Piece]:
+        return {
+            piece
+            for watch in self.registry.here()
+            if watch.in_registers and watch.armed and (watch.carried or watch.bp.enabled)
+            for piece in watch.pieces
+        }
+
+    def _before(self, pid: int) -> set[Piece]:
+        """Where the same program is not relocated yet: it may be where it was.  No event tells
+        when a static one is (gdb 10 and 18)."""
+        filename, pieces = self._empty[pid]
+        return pieces if filename == gdb.current_progspace().filename else set()
+
+
+def _fill(lwp: int, wanted: set[Piece]) -> None:
+    pieces = dict(enumerate(sorted(wanted)))
+    if not pieces or len(pieces) > SLOTS:
+        return
+    for slot, piece in pieces.items():
+        if ptrace.poke_debug_register(lwp, slot, piece.address):
+            return
+    ptrace.poke_debug_register(lwp, CONTROL, control_of(pieces))
