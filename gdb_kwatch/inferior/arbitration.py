@@ -8,7 +8,7 @@ line a change, since breakpoint events come in the middle of commands whose outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,6 +59,26 @@ class Arbitration:
         self._settling = False
 
     # Asking.
+
+    def claim_all(self, watches: Sequence[Watch]) -> None:
+        """`claim` for each: who has lost its slot on the way and got it back was not without.
+
+        They move one by one, as when a program is relocated, and those that shared a slot stand
+        in two meanwhile.
+        """
+        before = [(w.head, w.request is not None and w.request.installed) for w in watches]
+        notes, calls = self._notes, self.calls
+        self._notes, self.calls = [], []
+        for watch in watches:
+            self.claim(watch)
+        still = {w for w, held in before if held and w.request is not None and w.request.installed}
+        for watch in still:
+            watch.displaced = False
+        listeners = {id(w.options.listener) for w in still if w.options is not None}
+        self._notes = notes + [note for note in self._notes if note[0] not in still]
+        self.calls = calls + [
+            c for c in self.calls if id(getattr(c, "__self__", c)) not in listeners
+        ]
 
     def claim(self, watch: Watch) -> None:
         """Bring what the arbiter knows of ``watch`` in line with what it watches now."""

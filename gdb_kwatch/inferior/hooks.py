@@ -23,7 +23,7 @@ from . import gdbfacts
 
 
 class Hook(gdb.Command):
-    """Internal to kwatch."""
+    """Internal to kwatch: the line that it adds to a hook of gdb's."""
 
     def __init__(self, name: str, action: Callable[[], None]) -> None:
         self.name = name

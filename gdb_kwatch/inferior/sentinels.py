@@ -43,8 +43,11 @@ tick = count(1).__next__
 next_made = count(1).__next__
 
 
+# The first lines of these two are what ``help function`` and ``apropos kwatch`` show.
+
+
 class Tick(gdb.Function):
-    """Internal to kwatch: never the same value twice."""
+    """Internal to kwatch: a part of its hidden watchpoints.  Never the same value twice."""
 
     def __init__(self) -> None:
         super().__init__("_kwatch_tick")
@@ -52,7 +55,7 @@ class Tick(gdb.Function):
 
 
 class Slot(gdb.Function):
-    """Internal to kwatch: a piece of memory that a sentinel stands on, or 0.
+    """Internal to kwatch: a part of its hidden watchpoints.  The memory that one stands on, or 0.
 
     Like `Tick`, it answers without running any Python code: a third of what a call costs."""
 

@@ -445,8 +445,7 @@ class Registry:
         """Put a sentinel on each piece that a watchpoint of this program space watches, and take
         those of others off where none watches any more."""
         self.plans.clear()
-        for watch in list(self.here()):
-            self.slots.claim(watch)
+        self.slots.claim_all(list(self.here()))
         self.slots.settle()
         current = gdb.current_progspace()
         for space, other in self.pools.items():

@@ -21,7 +21,7 @@ def facts(session: Session) -> list[Fact]:
         Fact("gdb", gdb.VERSION, gdbfacts.VERSION >= (10, 0), "gdb 10 or later"),
         Fact("Python in gdb", ".".join(str(n) for n in sys.version_info[:3])),
         Fact("kernel", rights.kernel_release()),
-        _architecture(),
+        *_architecture(),
         _target(),
         _canary(),
         _hardware(),
@@ -50,10 +50,13 @@ def _kernel_speed() -> Fact:
     return Fact("BPF", "conditions, who and trace by stops", False, remedy, needed=False)
 
 
-def _architecture() -> Fact:
+def _architecture() -> list[Fact]:
+    """That of the program; with none, gdb would name one that it takes by default (i386)."""
+    if not gdb.selected_inferior().pid and gdb.current_progspace().filename is None:
+        return []
     name = gdbfacts.architecture()
     good = name.startswith("i386")
-    return Fact("architecture", name, good, "kwatch knows the debug registers of x86 only")
+    return [Fact("architecture", name, good, "kwatch knows the debug registers of x86 only")]
 
 
 def _target() -> Fact:

@@ -19,7 +19,7 @@ from gdb_kwatch.inferior.watch import INSTALLED, PENDING, SOFTWARE, Watch
 
 from .places import place_of
 from .report import UNCHANGED, count_of, fill_in
-from .tables import table
+from .tables import folded, table
 
 _LIST_HEADINGS = (
     "Num", "Kind", "Priority", "State", "Slots", "Armed", "Access", "Address", "Size", "Hits",
@@ -130,7 +130,7 @@ class Views:
                     what,
                 ]
             )
-        return table(_LIST_HEADINGS, rows) + "\n"
+        return folded(_LIST_HEADINGS, rows, gdb.parameter("width")) + "\n"
 
     def _behind(self, watch: Watch) -> list[Watch]:
         """Whom it waits for."""
@@ -331,7 +331,7 @@ class Views:
                     ]
                 )
         head = ["Trap", "Thread", "Where", "Slot", "Num", "What", "Old", "New", ""]
-        text = table(head, rows) + "\n"
+        text = folded(head, rows, gdb.parameter("width")) + "\n"
         forgotten = self.session.engine.history.count - len(self.session.engine.history)
         if forgotten:
             text += f"{count_of(forgotten, 'earlier trap')} forgotten (set kwatch history)\n"

@@ -161,3 +161,14 @@ def test_a_raw_address_where_the_process_has_no_memory_expires(session):
         assert (row["state"], row["armed"], row["slots"]) == ("address expired", 0, [])
         assert "address expired, in no register" in gdb.cmd("kwatch verify 1")
         assert "0x4000" not in gdb.cmd("kwatch slots")
+
+
+def test_several_at_one_place_set_before_run_move_together(session):
+    """The program is relocated, and each follows: none loses its slot on the way."""
+    with session("simultaneous") as gdb:
+        for words in ("s.a", "-l s.a", "-l s.b", "s.c", "-size 8 &s.a", "-a s.a"):
+            gdb.cmd(f"kwatch {words}")
+        out = gdb.cmd("run")
+        assert "6 watchpoints hit by one instruction" in out
+        assert "gave up" not in out and "installed" not in out
+        assert {row["state"] for row in gdb.list().values()} == {"installed"}

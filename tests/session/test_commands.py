@@ -178,6 +178,24 @@ def test_list(session):
             assert word in text
 
 
+def test_tables_are_folded_to_the_width(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a if s.a == 2")
+        gdb.cmd("kwatch s.c")
+        gdb.cont()
+        wide = {command: gdb.cmd(f"kwatch {command}") for command in ("list", "hits")}
+        for width in (80, 40):
+            gdb.cmd(f"set width {width}")
+            for command, before in wide.items():
+                text = gdb.cmd(f"kwatch {command}")
+                assert max(len(line) for line in text.splitlines()) <= width
+                assert sorted(text.split()) == sorted(before.split())
+        assert text.count("\n") > before.count("\n")
+        gdb.cmd("set width 200")
+        assert {command: gdb.cmd(f"kwatch {command}") for command in wide} == wide
+
+
 def test_a_variable_named_like_a_subcommand(session):
     """`kwatch -- list` watches a variable; without it, the subcommand is meant."""
     with session("simultaneous") as gdb:
@@ -313,6 +331,22 @@ def test_doctor(session):
         for word in (version, "Python", "canary", "3 of 4"):
             assert word in text, word
         assert len(gdb.run_out()) == 2
+
+
+def test_doctor_with_no_program(session):
+    """gdb would name an architecture that it takes by default."""
+    with session(None) as gdb:
+        text = gdb.cmd("kwatch doctor")
+        assert "no program is running" in text and "architecture" not in text
+
+
+def test_internal_words_say_that_they_are(session):
+    with session("simultaneous") as gdb:
+        found = gdb.cmd("apropos kwatch").splitlines()
+        inner = [line for line in found if "_kwatch" in line or "kwatch-internal" in line]
+        assert inner and all("Internal to kwatch: " in line for line in inner)
+        gdb.transcript = ""  # the words above are not to be seen elsewhere
+        assert "internal" not in gdb.cmd("complete kwatch")
 
 
 def test_sourced_twice(session):
