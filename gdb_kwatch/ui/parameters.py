@@ -127,7 +127,8 @@ class Merge(gdb.Parameter):
     """Whether small kwatches that lie in one aligned block of 8 bytes may share a slot.
 
     Only where there are too few slots, and only kwatches for changes of value, as their hits are
-    told apart by value."""
+    told apart by value, and where it stayed, by the instruction's operand.  Reads, -every and
+    locals are never merged."""
 
     set_doc = "Set whether small kwatches may share a wider slot where there are too few."
     show_doc = "Show whether small kwatches may share a wider slot where there are too few."
@@ -177,7 +178,19 @@ class Kernel(gdb.Parameter):
     off:  only those set by "kwatch -k" do.
     on:   each kwatch does, as with -k, and gdb's own watchpoints do, each by a second
           slot.  Where that cannot be had, you are told why.
-    auto: the same where rights and slots allow, and the debug registers alone elsewhere."""
+    auto: the same where rights and slots allow, and the debug registers alone elsewhere.
+
+    A hit is told by SIGURG, which programs ignore by default; where yours handles it, by
+    SIGWINCH.  As any signal it may end a system call early, and a thread that blocks it is
+    stopped when it unblocks it; its hits are counted.  "perf x8" in a report: the kernel
+    copied 8 bytes one by one.  gdb passes over a breakpoint at the very instruction of
+    such a stop, and locals of a function that has returned are noticed at the next one.
+
+    Nothing tells of writes by another process (process_vm_writev, a vfork child that is not
+    followed) or by a kernel thread (io_uring, at times), nor, from Linux 6.1 on, of the word
+    that the end of a thread clears: these are found by value, at the next stop.
+    gdb 10: a followed child is not watched, and commands of gdb's own watchpoints do not
+    run at kernel hits."""
 
     set_doc = "Set whether watchpoints see the kernel's accesses too."
     show_doc = "Show whether watchpoints see the kernel's accesses too."
