@@ -63,6 +63,8 @@ class Touch(NamedTuple):
 # read.  A plain tuple: it is made at each trap.
 Quiet = tuple[int, int, int, int, int, int, Sequence[Touch], Sequence[Any], Sequence[Any]]
 TOUCHES = 6
+# In the place of DR6, where there is none: the program went backwards (a replay).
+BACKWARDS = -1
 
 
 def in_full(quiet: Quiet) -> Trap:
@@ -78,13 +80,15 @@ def in_full(quiet: Quiet) -> Trap:
             touch.access,
             changed=old != new,
             stop=False,
-            seen_by=BY_DR6 if dr6 else BY_VALUE,
+            seen_by=BY_DR6 if dr6 > 0 else BY_VALUE,
             blamed=touch.blamed,
             raw=(touch.value, old, new),
         )
         for touch, old, new in zip(touches, olds, news)
     ]
-    return Trap(number, inferior, thread, lwp, pc, dr6, hits)
+    trap = Trap(number, inferior, thread, lwp, pc, max(dr6, 0), hits)
+    trap.backwards = dr6 == BACKWARDS
+    return trap
 
 
 @dataclass
@@ -142,7 +146,7 @@ class Trap:
 
     ``pc`` is the program counter at the trap, after the access.  ``place`` is where the access
     itself was made, filled in when somebody looks.  ``call`` is what the kernel was doing, with
-    origin ``kernel``.
+    origin ``kernel``.  ``backwards``: in a replay that goes back, where ``pc`` is before it.
     """
 
     number: int
@@ -156,6 +160,7 @@ class Trap:
     stopped: bool = False
     place: Any = None
     call: KernelCall | None = None
+    backwards: bool = False
 
     def json(self, place: dict[str, Any]) -> dict[str, Any]:
         """The object of the contract; ``place`` has pc, function, file, line, instruction."""

@@ -54,6 +54,12 @@ def is_remote() -> bool:
     return "remote" in gdbfacts.target_name()
 
 
+def goes_back() -> bool:
+    """Whether gdb lets the program run backwards: a replay behind a remote target (rr).  For the
+    moment at which it is resumed."""
+    return "Reverse" in gdbfacts.answer("show exec-direction")
+
+
 def touched(
     watches: Iterable[Watch], address: int
 ) -> tuple[list[Touch], list[Reading], list[Reading]]:

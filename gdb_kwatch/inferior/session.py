@@ -264,6 +264,8 @@ class Session:
     def at_cont(self, event: gdb.ContinueEvent) -> None:
         """gdb resumes the program; where no stop follows, that has failed."""
         self._resumed = True
+        if by_value.BY_VALUE in self._told:
+            self.engine.backwards = by_value.goes_back()
 
     @guarded()
     def at_prompt(self) -> None:

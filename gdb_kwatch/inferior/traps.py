@@ -24,6 +24,7 @@ import gdb
 
 from gdb_kwatch.core.debugreg import EXECUTE, HIT_MASK
 from gdb_kwatch.core.records import (
+    BACKWARDS,
     BY_VALUE,
     TOUCHES,
     UNTRAPPED,
@@ -108,6 +109,7 @@ class Engine:
         # whether one asked for a stop because of a fault.
         self.checked: list[Sentinel] = []
         self.blind = False
+        self.backwards = False  # a replay goes back
         self._stood: set[int] = set()  # the watchpoints at which the program stands
         # Whether a counter has hits of a watchpoint that are still to be told.
         self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
@@ -221,7 +223,8 @@ class Engine:
             return False
         self.history.count += 1
         number = gdb.selected_inferior().num
-        quiet = (self.history.count, number, thread.num, lwp, pc, 0, touches, olds, news)
+        dr6 = BACKWARDS if self.backwards else 0
+        quiet = (self.history.count, number, thread.num, lwp, pc, dr6, touches, olds, news)
         self.history.add(quiet)
         self._lwp, self._asked, self._quiet, self._stop = lwp, 0, quiet, Stop(quiet)
         self._judge_all(self._stop, quiet, thread)

@@ -55,6 +55,8 @@ def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
         return Place(trap.pc, certain=False, reason="the program was not stopped there")
     if trap.origin != USER:
         return NOWHERE
+    if trap.backwards:
+        return Place(trap.pc, certain=False, reason="the program went back, and stands before it")
     from gdb_kwatch.inferior.access import find_access  # on first use: it takes time to load
 
     live = bool(regions)

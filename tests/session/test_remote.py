@@ -1,14 +1,16 @@
 """Programs behind a remote target: no DR6 there, so values are compared at each trap.
 
 rr's replay server is such a target too; it needs hardware performance counters, and was never run
-with kwatch.
+with kwatch.  replay_stub.py speaks the same packets.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from harness import GdbFailure
@@ -157,3 +159,51 @@ def test_valgrind(session, program, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def of_replay(gdb, program):
+    """Connect to a replay of the six stores; it stands before the first."""
+    code = gdb.cmd("disassemble store")
+    before, after = re.search(r"(0x\w+) <.*movaps .*\n +(0x\w+) ", code).groups()
+    place = gdb.value("(long) &pair")
+    words = [str(Path(__file__).with_name("replay_stub.py")), str(program)]
+    words += [hex(int(place)), before, after]
+    out = gdb.cmd(f"target extended-remote | python3 {' '.join(words)}")
+    if "store (v=" not in out:
+        raise GdbFailure(gdb.transcript)
+
+
+JOURNEY = ("continue",) * 2 + ("reverse-continue",) * 3 + ("continue", "reverse-stepi", "continue")
+
+
+def test_a_replay_that_goes_back(session, program):
+    """Each change is told, those that are undone too; of these no instruction is named, as the
+    program stands before it."""
+    with session("condition_not_blamed") as gdb:
+        of_replay(gdb, program("condition_not_blamed"))
+        gdb.cmd("watch pair.a")
+        gdb.cmd("kwatch pair.b")
+        said = [gdb.cmd(command) for command in JOURNEY]
+        assert "history" in said[4]  # its end
+        told = [[(h["old"], h["new"], h["stop"]) for h in trap["hits"]] for trap in gdb.hits()]
+        steps = [(0, 1), (1, 2), (2, 1), (1, 0), (0, 1), (1, 2)]
+        assert told == [[(str(a), str(b), True), (str(-a), str(-b), True)] for a, b in steps]
+        assert "movaps" in said[0] and "movaps" in said[5]
+        for out in said[2:4]:
+            assert "movaps" not in out.split("store (v=")[0]
+            assert "the program went back, and stands before it" in out
+        assert "with no trap" not in gdb.transcript
+
+
+def test_a_condition_in_a_replay(session, program):
+    """Of one that gdb does not blame."""
+    with session("condition_not_blamed") as gdb:
+        of_replay(gdb, program("condition_not_blamed"))
+        gdb.cmd("kwatch pair.a if pair.a == 4")
+        gdb.cmd("watch pair.b if 0")
+        gdb.cont()
+        assert gdb.value("pair.a") == "4"
+        gdb.cont()  # the end of the recording
+        gdb.cmd("reverse-continue")
+        assert gdb.value("pair.a") == "4"
+        assert [trap["hits"][0]["new"] for trap in gdb.stops()] == ["4", "4"]
