@@ -22,7 +22,7 @@ from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import check_slots, target_of, where
 
 from . import style
-from .tables import table
+from .tables import folded, table
 
 _MOST_ROWS = 12
 _BAR = 24
@@ -222,7 +222,8 @@ class Tracing:
         if not rows:
             gdb.write("No such records.\n")
             return
-        gdb.write(table(["ms", "Thread", "Where", "Function", "What", "Old", "New"], rows) + "\n")
+        head = ["ms", "Thread", "Where", "Function", "What", "Old", "New"]
+        gdb.write(folded(head, rows, gdb.parameter("width")) + "\n")
         if next(chosen, None) is not None:
             gdb.write(f"There are more than these {count} (-n).\n")
 

@@ -23,7 +23,7 @@ from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, t
 
 from . import style
 from .report import count_of
-from .tables import table, visible
+from .tables import folded, visible
 
 _HEADINGS = (
     "", "Hits", "Threads", "Where", "Function", "Access", "First", "Last", "Instruction",
@@ -65,7 +65,7 @@ class Found:
                     self.instruction(access),
                 ]
             )
-        return table(_HEADINGS, lines)
+        return folded(_HEADINGS, lines, gdb.parameter("width"))
 
     def threads(self, row: Accessor) -> str:
         names = sorted((self.numbers.text(lwp) for lwp in row.threads), key=_numeric)
