@@ -24,11 +24,13 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 
 from .background import Background
+from .lost_traps import touches
 from .lvalues import Reading
 from .session import Session
 from .setting import set_watch
 from .targets import Target, backtrace, code_ranges
 
+NAME = "kwatch who"
 FRAMES = 16
 Ranges = tuple[tuple[int, int], ...]
 
@@ -53,6 +55,7 @@ class InKernel:
 
     def __init__(
         self,
+        session: Session,
         target: Target,
         request: AccessRequest,
         ranges: tuple[Ranges, Ranges],
@@ -71,16 +74,49 @@ class InKernel:
             kernel_too=request.kernel,
             value=target.now(),
         )
-        self._last: list[Accessor] = []
+        self.session, self.ranges, self.condition = session, ranges, request.condition
+        self._found: dict[int, Accessor] = {}
         try:
             self.filter.put_on_all(t.ptid[1] for t in gdb.selected_inferior().threads())
         except BaseException:
             self.filter.close()
             raise
+        session.lost_traps.join(NAME, self._found_by_stop)
+
+    def _found_by_stop(self, lwp: int, pc: int) -> bool:
+        """See `lost_traps`: whether this hit is one of ours; it is counted then."""
+        if not touches(pc, self.target.region):
+            return False
+        if counts(pc, self.ranges) and holds(self.condition):
+            now, value = time.monotonic_ns(), self.target.now()
+            memory = self.filter.memory  # no thread runs now: it can be written
+            row = self._found.get(pc)
+            if row is None:
+                row = self._found[pc] = Accessor(
+                    pc, False, first_time=now, first_new=value, stack=backtrace(FRAMES)
+                )
+            row.hits += 1
+            row.threads[lwp] += 1
+            row.changes += memory.data[filters.OLD : filters.OLD + len(value)] != value
+            row.last_time, row.last_thread, row.last_new = now, lwp, value
+            row.registers = registers.read(lwp).values
+            memory.data[filters.OLD : filters.OLD + len(value)] = value
+            memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
+        return True
 
     def rows(self) -> list[Accessor]:
         data = self.filter.memory.data[: self.layout.size]
-        return accessors(data, self.layout, self.target.region.length)
+        rows = accessors(data, self.layout, self.target.region.length)
+        there = {row.ip: row for row in rows if not row.kernel}
+        for ip, found in list(self._found.items()):
+            row = there.get(ip)
+            if row is None:
+                rows.append(found)
+            else:
+                row.hits += found.hits
+                row.changes += found.changes
+                row.threads.update(found.threads)
+        return rows
 
     def hits(self) -> int:
         return self.filter.word(filters.TAKEN)
@@ -89,6 +125,7 @@ class InKernel:
         return self.filter.word(filters.LOST)
 
     def close(self) -> None:
+        self.session.lost_traps.leave(NAME)
         self.filter.close()
 
 
@@ -154,7 +191,7 @@ class ByStops:
 
     def _see(self, quiet: Quiet, n: int) -> None:
         _, _, _, lwp, pc = quiet[:5]
-        if not counts(pc, self.ranges) or not self._holds():
+        if not counts(pc, self.ranges) or not holds(self.condition):
             return
         now = time.monotonic_ns()
         size = self.target.region.length
@@ -171,14 +208,6 @@ class ByStops:
         row.last_time, row.last_thread, row.last_old, row.last_new = now, lwp, old, new
         row.registers = registers.read(lwp).values
         self.seen()
-
-    def _holds(self) -> bool:
-        if self.condition is None:
-            return True
-        try:
-            return bool(gdb.parse_and_eval(self.condition))
-        except gdb.error:
-            return True  # as in the kernel: what cannot be evaluated leaves nothing out
 
     def rows(self) -> list[Accessor]:
         return list(self.found.values())
@@ -203,6 +232,17 @@ def counts(pc: int, ranges: tuple[Ranges, Ranges]) -> bool:
     return not any(start < pc <= end for start, end in without)
 
 
+def holds(condition: str | None) -> bool:
+    """A condition as gdb evaluates it.  As in the kernel, what cannot be evaluated leaves nothing
+    out."""
+    if condition is None:
+        return True
+    try:
+        return bool(gdb.parse_and_eval(condition))
+    except gdb.error:
+        return True
+
+
 def watcher(
     session: Session,
     target: Target,
@@ -215,7 +255,7 @@ def watcher(
     reason = why_not or kernel.why_not(request.kernel)
     if not reason:
         try:
-            return InKernel(target, request, ranges, node)
+            return InKernel(session, target, request, ranges, node)
         except (perf_event.PerfError, bpf.BpfError, kernel.AssemblyError) as error:
             reason = str(getattr(error, "strerror", error))
     if request.kernel:

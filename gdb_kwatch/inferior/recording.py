@@ -27,12 +27,14 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event
 
-from .accesses import Observer, Ranges, as_bytes, counts
+from .accesses import Observer, Ranges, as_bytes, counts, holds
 from .background import Background
+from .lost_traps import touches
 from .session import Session
 from .setting import set_watch
 from .targets import Numbers, Symbols, Target, backtrace, code_ranges, where
 
+NAME = "kwatch trace"
 RING = 1 << 24
 _PAGES = 32  # of a perf ring, for each thread: what an unprivileged user may lock is little
 _DRAIN = 0.01
@@ -52,6 +54,10 @@ class Recorder(Protocol):
 
     def taken(self) -> int:
         """Those that were wanted."""
+
+    def found(self, number: int, value: bytes | None) -> bytes | None:
+        """One more of a place was found by a stop, with its value; the value before, where it is
+        known.  None for a value: it is counted, but was not wanted."""
 
     def lost(self) -> int: ...
 
@@ -77,6 +83,7 @@ class ByBpf:
     ) -> None:
         self.targets = targets
         self.ring = bpf.Ring(RING, layout.size)
+        self._found = 0
         self.filters: list[Filter] = []
         try:
             for number, (target, node) in enumerate(zip(targets, nodes)):
@@ -111,8 +118,19 @@ class ByBpf:
     def drain(self, store: Store) -> None:
         store.add(self.ring.read())
 
+    def found(self, number: int, value: bytes | None) -> bytes | None:
+        # No thread runs now, so that the program's own words can be set.
+        self._found += 1
+        if value is None:
+            return None
+        memory = self.filters[number].memory
+        before = bytes(memory.data[filters.OLD : filters.OLD + len(value)])
+        memory.data[filters.OLD : filters.OLD + len(value)] = value
+        memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
+        return before
+
     def hits(self) -> int:
-        return sum(one.hits() for one in self.filters)
+        return self._found + sum(one.hits() for one in self.filters)
 
     def taken(self) -> int:
         return sum(one.word(filters.TAKEN) for one in self.filters)
@@ -202,6 +220,11 @@ class ByPerfRing:
                 rows.append(store.pack(sample.time, sample.pid, sample.tid, sample.ip, info))
             store.add(b"".join(rows))
 
+    def found(self, number: int, value: bytes | None) -> bytes | None:
+        self._hits += 1
+        self._taken += value is not None
+        return None
+
     def hits(self) -> int:
         return self._hits + sum(event.count() for _, event in self.events if not event.closed)
 
@@ -263,12 +286,8 @@ class ByStops:
                 return
             if self.request.count and self._taken >= self.request.count:
                 return
-            if self.request.condition is not None:
-                try:
-                    if not gdb.parse_and_eval(self.request.condition):
-                        return
-                except gdb.error:
-                    pass
+            if not holds(self.request.condition):
+                return
             self._taken += 1
             old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
             stack = backtrace(self.frames) if self.frames else ()
@@ -282,6 +301,9 @@ class ByStops:
         self.pack = store.pack
         rows, self._rows = self._rows, []
         store.add(b"".join(rows))
+
+    def found(self, number: int, value: bytes | None) -> bytes | None:
+        return None  # gdb tells of those itself
 
     def hits(self) -> int:
         return self._hits
@@ -362,6 +384,8 @@ class Trace:
         self._lock = threading.Lock()
         self._connected = True
         recording.drain(store)
+        if not isinstance(recording, ByStops):
+            session.lost_traps.join(NAME, self._found_by_stop)
         gdb.events.cont.connect(self._at_cont)
         gdb.events.stop.connect(self._at_stop)
         gdb.events.exited.connect(self._at_exited)
@@ -419,6 +443,31 @@ class Trace:
                 self.recorder.finish()
                 self.recorder.drain(self.store)
 
+    def _found_by_stop(self, lwp: int, pc: int) -> bool:
+        """See `lost_traps`: whether this hit is one of ours; it is recorded then."""
+        if self.ended:
+            return False
+        for number, target in enumerate(self.targets):
+            if touches(pc, target.region):
+                self._take(number, lwp, pc)
+                return True
+        return False
+
+    def _take(self, number: int, lwp: int, pc: int) -> None:
+        request, recorder = self.request, self.recorder
+        wanted = counts(pc, (code_ranges(request.only), code_ranges(request.without)))
+        wanted = wanted and not 0 < request.count <= recorder.taken() and holds(request.condition)
+        with self._lock:
+            recorder.drain(self.store)
+            now = self.targets[number].now() if wanted else None
+            old = recorder.found(number, now)
+            if now is not None:
+                info = number if old is not None else number | NO_VALUE
+                stack = backtrace(self.store.layout.frames)
+                place = gdb.selected_inferior().pid, lwp, pc
+                row = time.monotonic_ns(), *place, info, old or b"", now, stack
+                self.store.add(self.store.pack(*row))
+
     # What can be asked.
 
     def seconds(self) -> float:
@@ -438,6 +487,7 @@ class Trace:
             self._connected = False
             self._thread.stop()
             self.numbers.close()
+            self.session.lost_traps.leave(NAME)
             gdb.events.cont.disconnect(self._at_cont)
             gdb.events.stop.disconnect(self._at_stop)
             gdb.events.exited.disconnect(self._at_exited)

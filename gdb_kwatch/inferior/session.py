@@ -21,6 +21,7 @@ from .handlers import Handlers, Part
 from .hooks import Hook
 from .kernel_hits import KernelHits
 from .kernel_traps import Hand
+from .lost_traps import LostTraps
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
@@ -64,6 +65,7 @@ class Session:
         define_functions()
         self.connected = False
         self.kernel = KernelHits(self)
+        self.lost_traps = LostTraps(self)
         self.parts: list[Part] = [self.kernel]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
@@ -237,7 +239,8 @@ class Session:
         self._resting.disconnect()
         if self.connected and not self.registry.watches and not self.spent:
             self._watching.disconnect()
-            self.stop_hook.uninstall()
+            if not self.lost_traps:
+                self.stop_hook.uninstall()
 
     @guarded()
     def at_memory_changed(self, event: gdb.MemoryChangedEvent) -> None:
@@ -455,6 +458,8 @@ class Session:
         """hook-stop: gdb has decided to stop and has printed nothing yet."""
         if not self.connected:
             return  # kwatch's line stands in a hook of the user's that was defined meanwhile
+        if self.lost_traps.passed_over() or not self._watching.connected:
+            return
         gdbfacts.learn_programs()
         self.hooked = True
         # Those that gdb has checked stand in its list of what the stop is about, where

@@ -17,6 +17,7 @@ PEEKDATA = 2
 PEEKUSER = 3
 POKEUSER = 6
 CONT = 7
+_GETSIGINFO = 0x4202
 _MASK = (1 << 64) - 1
 _DEBUGREG = 848  # offsetof(struct user, u_debugreg)
 _RIP = 128  # offsetof(struct user, regs.rip)
@@ -127,6 +128,17 @@ def poke_debug_register(lwp: int, number: int, value: int) -> bool:
 def program_counter(lwp: int) -> int:
     """RIP of a stopped LWP; all ones where it cannot be read."""
     return int(_quick(PEEKUSER, lwp, _RIP, 0))
+
+
+def signal_info(lwp: int) -> tuple[int, int]:
+    """si_signo and si_code of what stopped an LWP.  Raises OSError where it is no stop by a
+    signal."""
+    info = (ctypes.c_int * 32)()  # siginfo_t: 128 bytes
+    ctypes.set_errno(0)
+    if call(_GETSIGINFO, lwp, None, ctypes.cast(info, ctypes.c_void_p)) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"LWP {lwp}")
+    return info[0], info[2]
 
 
 def tracer_of(lwp: int) -> int:
