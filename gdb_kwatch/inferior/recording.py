@@ -36,7 +36,10 @@ from .targets import Numbers, Symbols, Target, backtrace, code_ranges, where
 
 NAME = "kwatch trace"
 RING = 1 << 24
-_PAGES = 32  # of a perf ring, for each thread: what an unprivileged user may lock is little
+# Of a perf ring, one for each thread: most where there are few of them.  What an unprivileged user
+# may lock is little (kernel.perf_event_mlock_kb).
+_PAGES = (512, 128, 32)
+_FEW = 16
 _DRAIN = 0.01
 
 
@@ -189,7 +192,7 @@ class ByPerfRing:
                 )
                 event = Event(wanted, lwp)
                 self.events.append((number, event))
-                if not event.map(_PAGES):
+                if not any(event.map(n) for n in _PAGES[min(len(self.events) // _FEW, 2) :]):
                     raise perf_event.PerfError(
                         1, "no memory for a ring may be locked (kernel.perf_event_mlock_kb)"
                     )

@@ -55,6 +55,7 @@ PINNED = 1 << 2
 EXCLUDE_USER = 1 << 4
 EXCLUDE_KERNEL = 1 << 5
 EXCLUDE_HV = 1 << 6
+WATERMARK = 1 << 14
 INHERIT_THREAD = 1 << 35  # Linux 5.13
 REMOVE_ON_EXEC = 1 << 36  # Linux 5.13
 SIGTRAP = 1 << 37  # Linux 5.13
@@ -199,6 +200,7 @@ class Request:
             (not self.user, EXCLUDE_USER),
             (not self.kernel, EXCLUDE_KERNEL),
             (self.remove_on_exec, REMOVE_ON_EXEC),
+            (bool(self.samples), WATERMARK),
         ):
             flags |= bit if wanted else 0
         values: dict[str, int] = {
@@ -207,7 +209,9 @@ class Request:
             "sample_period": 1,
             "sample_type": self.samples,
             "flags": flags,
-            "wakeup_events": 1,
+            # Each wake-up is an interrupt.  Who reads records looks by himself, so the whole ring is
+            # the mark; a signal (`Event.signal`) goes by events.
+            "wakeup_events": 1 << 30 if self.samples else 1,
             "bp_type": BP_TYPE[self.rw],
             "bp_addr": self.address,
             "bp_len": self.length,
