@@ -209,8 +209,8 @@ class Request:
             "sample_period": 1,
             "sample_type": self.samples,
             "flags": flags,
-            # Each wake-up is an interrupt.  Who reads records looks by himself, so the whole ring is
-            # the mark; a signal (`Event.signal`) goes by events.
+            # A wake-up is an interrupt.  Who reads records looks by himself, so the whole ring
+            # is the mark; a signal (`Event.signal`) goes by events.
             "wakeup_events": 1 << 30 if self.samples else 1,
             "bp_type": BP_TYPE[self.rw],
             "bp_addr": self.address,
