@@ -33,12 +33,12 @@ class AfterExec:
         registry.slots.lost_slots = self.lost
 
     def called(self, space: gdb.Progspace) -> None:
-        """gdb drops the symbols of a program: exec, or the user's ``file``."""
-        inferior = gdb.selected_inferior()
-        if inferior.pid and space == gdb.current_progspace():
+        """gdb drops the symbols of a program: exec, or the user's ``file``, which is no matter."""
+        pid = gdb.selected_inferior().pid
+        if pid and space == gdb.current_progspace() and ptrace.stands_at_exec(pid):
             pieces = self._wanted()
-            self._empty[inferior.pid] = space.filename, pieces
-            self._counted[inferior.pid] = self._counted.get(inferior.pid, set()) | pieces
+            self._empty[pid] = space.filename, pieces
+            self._counted[pid] = self._counted.get(pid, set()) | pieces
 
     def lost(self) -> int:
         """How many slots of the selected process gdb can give to nobody."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
+from signal import SIGTRAP
 
 from gdb_kwatch.core.debugreg import Registers
 
@@ -17,6 +19,9 @@ PEEKDATA = 2
 PEEKUSER = 3
 POKEUSER = 6
 CONT = 7
+GETSIGINFO = 0x4202
+EVENT_EXEC = 4
+_SIGINFO = 128  # sizeof(siginfo_t)
 _GETSIGINFO = 0x4202
 _MASK = (1 << 64) - 1
 _DEBUGREG = 848  # offsetof(struct user, u_debugreg)
@@ -123,6 +128,16 @@ class Word:
 def poke_debug_register(lwp: int, number: int, value: int) -> bool:
     """Set DR ``number`` of a stopped LWP; True where it failed (ctypes.get_errno tells)."""
     return bool(call(POKEUSER, lwp, _DEBUGREG + 8 * number, value) == -1)
+
+
+def stands_at_exec(lwp: int) -> bool:
+    """Whether an LWP is stopped because it has called exec (``PTRACE_O_TRACEEXEC``): then si_code
+    is the event's status (``ptrace_event``, ``ptrace_notify``).  False where it cannot be read."""
+    data = ctypes.create_string_buffer(_SIGINFO)
+    if call(GETSIGINFO, lwp, None, ctypes.addressof(data)) == -1:
+        return False
+    signal_number, _, code = struct.unpack_from("<iii", data)
+    return bool(signal_number == SIGTRAP and code == SIGTRAP | EVENT_EXEC << 8)
 
 
 def program_counter(lwp: int) -> int:

@@ -228,6 +228,19 @@ def test_a_slot_that_gdb_loses_by_exec(session, program):
         assert "waits" not in out
 
 
+def test_symbols_read_anew_lose_no_slot(session, program):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for name in "abc":
+            gdb.cmd(f"kwatch s.{name}")
+        gdb.cmd(f"file {program('simultaneous')}")
+        assert "3 watchpoints hit by one instruction" in gdb.cont()
+        gdb.cmd("delete 2")
+        out = "".join(gdb.cmd(f"kwatch {name}") for name in ("s.a", "other"))
+        assert "waits" not in out
+        assert "3 watchpoints hit by one instruction" in gdb.cont()
+
+
 def test_gdb_alone_sees_nothing_of_the_same_program_again(session, program):
     with session("exec_other", kwatch=False) as gdb:
         gdb.cmd(f"set args {program('exec_other')}")

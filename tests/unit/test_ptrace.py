@@ -19,6 +19,7 @@ from gdb_kwatch.linux import ptrace
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 GETREGS = 12
+SETOPTIONS = 0x4200
 ALL_ONES = (1 << 64) - 1
 
 # Written by children at a moment the tests choose; the addresses are the parent's too.
@@ -309,3 +310,18 @@ def test_the_end_of_a_mapping():
 
 def test_the_program_counter(child):
     assert ptrace.program_counter(child) == program_counter(child) != 0
+
+
+def test_a_stop_at_exec_is_told_from_others():
+    pid = make_child(lambda: os.execv("/bin/true", ["true"]))
+    try:
+        assert not ptrace.stands_at_exec(pid)  # SIGSTOP
+        assert ptrace.call(SETOPTIONS, pid, None, 1 << ptrace.EVENT_EXEC) == 0
+        assert ptrace.call(ptrace.CONT, pid, None, None) == 0
+        _, status = os.waitpid(pid, 0)
+        assert status >> 8 == signal.SIGTRAP | ptrace.EVENT_EXEC << 8
+        assert ptrace.stands_at_exec(pid)
+        assert ptrace.debug_registers(pid).dr7 == 0
+    finally:
+        end(pid)
+    assert not ptrace.stands_at_exec(pid)
