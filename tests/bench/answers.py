@@ -37,6 +37,11 @@ def resident(pid: int | str = "self") -> int:
     return _status(pid, "VmRSS:")
 
 
+def peak(pid: int | str = "self") -> int:
+    """The most that it ever was, in kilobytes."""
+    return _status(pid, "VmHWM:")
+
+
 def _status(pid: int | str, field: str) -> int:
     with open(f"/proc/{pid}/status") as status:
         for text in status:

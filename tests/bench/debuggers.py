@@ -28,7 +28,17 @@ import answers  # noqa: E402
 from gdb_kwatch import places  # noqa: E402
 from gdb_kwatch.outside import debugger, fixtures, processes, say  # noqa: E402
 
-__all__ = ["PLUGIN", "BareKernelLoop", "BareLoop", "Gdb", "Lldb", "Strace", "WrongCount", "say"]
+__all__ = [
+    "PLUGIN",
+    "BareKernelLoop",
+    "BareLoop",
+    "Gdb",
+    "Lldb",
+    "Strace",
+    "WrongCount",
+    "fixtures",
+    "say",
+]
 
 # Another kwatch than this checkout's: an installed one, say.
 PLUGIN = os.environ.get("KWATCH_GDBINIT") or places.GDBINIT

@@ -61,6 +61,27 @@ def memory(hits: int, lines: Sequence[str], marks: Sequence[int]) -> None:
     _answer({"resident": kilobytes})
 
 
+def million(rounds: int) -> None:
+    """A trace of all that four threads of fixtures/trace.c write, and gdb's peak kilobytes: before
+    it, with all the records, after their summary."""
+    for setting in SETTINGS:
+        gdb.execute(setting)
+    _set(["tbreak main", f"run {rounds}"])
+    peaks = [answers.peak()]
+    _set(["tbreak done", "kwatch trace place"])
+    start = time.perf_counter()
+    said = _continue()
+    seconds = time.perf_counter() - start
+    peaks.append(answers.peak())
+    written = sum(_value(f"count_{name}") for name in "abc")
+    state = gdb.execute("kwatch trace summary", to_string=True).split("\n")[0]
+    peaks.append(answers.peak())
+    found = re.search(r": ([\d,]+) hits, ([\d,]+) recorded, lost ([\d,]+)", state)
+    hits, recorded, lost = (int(text.replace(",", "")) for text in found.groups())
+    counts = {"written": written, "hits": hits, "recorded": recorded, "lost": lost}
+    gdb.write(answers.line(**counts, peaks=peaks, seconds=seconds, said=said[-1000:]))
+
+
 def about() -> None:
     """Which gdb this is, what memory it holds after its start, and whether kwatch is in it."""
     python = platform.python_version()

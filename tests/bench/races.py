@@ -89,6 +89,31 @@ class Memory:
         return 1024 * figures.slope(low, high)
 
 
+@dataclass(frozen=True)
+class Million:
+    """A trace with values of all that four threads write."""
+
+    RECORD = 56  # bytes that one takes in the store
+
+    records: int
+    lost: int
+    seconds: float
+    peaks: tuple[int, int, int]  # gdb's, in kilobytes: before, with all records, summed up
+
+    @property
+    def bytes_a_record(self) -> float:
+        return 1024 * (self.peaks[1] - self.peaks[0]) / max(self.records, 1)
+
+
+def million(gdb: Gdb, plugin: str, records: int, say: Progress) -> Million:
+    """Every write is a record, or one that is counted as lost."""
+    say(f"a trace of {records} writes")
+    facts = gdb.ask(f"million({-(-records // 7)})", plugin)  # 4 threads, 7 writes in 4 rounds each
+    if facts["hits"] != facts["written"] or facts["recorded"] + facts["lost"] != facts["written"]:
+        raise WrongCount(f"a trace of {facts['written']} writes: {facts}")
+    return Million(facts["recorded"], facts["lost"], facts["seconds"], tuple(facts["peaks"]))
+
+
 def memory(gdb: Gdb, plugin: str, marks: tuple[int, int], say: Progress) -> list[Memory]:
     """With the usual history and with one that keeps all; and gdb alone, which grows as well."""
     condition = f"a if a == {marks[0]} || a == {marks[1]}"

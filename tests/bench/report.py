@@ -8,13 +8,14 @@ from typing import Any
 
 from contestants import IN_KERNEL, IN_KERNEL_AGAIN, KWATCH, KWATCH_4, TRACE, TRACE_AGAIN
 from machine import Machine
-from races import Load, Memory, Row
+from races import Load, Memory, Million, Row
 
 MOST_RATIO = 1.30  # of gdb's own watch
 # Eight times as fast as gdb, and near to the floor in C.
 KERNEL_AIMS = {IN_KERNEL: 0.125, IN_KERNEL_AGAIN: 1.25, TRACE: 0.125, TRACE_AGAIN: 1.6}
 MOST_LOAD = 50.0  # milliseconds
 MOST_IDLE = 1.05  # of gdb alone; within what two runs of the same gdb differ by
+MOST_PEAK = 300.0  # megabytes of gdb, with a million records
 MOST_GROWTH = 32.0  # bytes a trap beyond what the history is to keep, and beyond gdb's own
 
 
@@ -31,6 +32,7 @@ class Results:
     calls: list[Row] = field(default_factory=list)
     load: Load | None = None
     memory: list[Memory] = field(default_factory=list)
+    million: Million | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,6 +73,10 @@ def aims(results: Results) -> list[Aim]:
         gdb, ring = results.memory[:2]
         growth = ring.bytes_a_trap - gdb.bytes_a_trap
         found.append(Aim("growth once the history is full", MOST_GROWTH, growth, " bytes a trap"))
+    if results.million is not None:
+        peak = max(results.million.peaks) / 1024
+        what = f"gdb's peak, {results.million.records:,} records"
+        found.append(Aim(what, MOST_PEAK, peak, " MB"))
     return found
 
 
@@ -101,6 +107,8 @@ def text(results: Results) -> str:
         parts.append("Start and end of gdb, no watchpoint set\n" + _load(results.load))
     if results.memory:
         parts.append("Resident memory of gdb\n" + _memory(results.memory))
+    if results.million is not None:
+        parts.append("A trace by four threads, with values\n" + _million(results.million))
     if verdicts := aims(results):
         parts.append("Aims\n" + "\n".join(f"  {aim.text()}" for aim in verdicts))
     return "\n\n".join(parts) + "\n"
@@ -134,6 +142,7 @@ def as_json(results: Results) -> dict[str, Any]:
             }
             for row in results.memory
         ],
+        "million": asdict(results.million) if results.million is not None else None,
         "aims": [{**asdict(aim), "met": aim.met} for aim in aims(results)],
     }
 
@@ -198,6 +207,15 @@ def _memory(rows: Sequence[Memory]) -> str:
     heads = ["", f"kB at {first} traps", f"kB at {last}", "bytes a trap between"]
     cells = [[row.name, *map(str, row.resident), f"{row.bytes_a_trap:.1f}"] for row in rows]
     return table(heads, cells)
+
+
+def _million(found: Million) -> str:
+    heads = ["records", "lost", "us each", "gdb's peak kB before", "with all", "summed up"]
+    heads += ["bytes each", f"of them the store's {found.RECORD}"]
+    each = found.seconds * 1e6 / max(found.records, 1)
+    share = f"{100 * found.RECORD / found.bytes_a_record:.0f}%" if found.bytes_a_record else ""
+    cells = [f"{found.records:,}", f"{found.lost:,}", f"{each:.1f}", *map(str, found.peaks)]
+    return table(heads, [[*cells, f"{found.bytes_a_record:.0f}", share]])
 
 
 def _row_json(row: Row) -> dict[str, Any]:

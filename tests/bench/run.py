@@ -3,7 +3,7 @@
     python3 tests/bench/run.py [-n HITS] [-rounds R] [-json FILE] [-pin CPU] [-quick] [PART ...]
 
 Parts: traps (a trap with a false condition), kernel (conditions and traces there), idle (no
-watchpoint set), load, memory, calls (system calls); default: all.
+watchpoint set), load, memory, calls (system calls), million (records of a trace); default: all.
 Ends with exit code 1 where something was counted wrong; never because of a time.
 """
 
@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import contestants  # noqa: E402
 import races  # noqa: E402
 import report  # noqa: E402
-from debuggers import PLUGIN, Gdb, Lldb, Strace, WrongCount, say  # noqa: E402
+from debuggers import PLUGIN, Gdb, Lldb, Strace, WrongCount, fixtures, say  # noqa: E402
 from machine import machine  # noqa: E402
 
-PARTS = ("traps", "kernel", "idle", "load", "memory", "calls")
+PARTS = ("traps", "kernel", "idle", "load", "memory", "calls", "million")
 NO_LLDB = "No LLDB with Python on PATH (KWATCH_LLDB names one): left out"
 QUICK = "The short form: that it works is shown, the figures mean little"
 MARKS = (10_000, 100_000)
@@ -71,6 +71,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"no CPU {options.pin} for us: {sorted(os.sched_getaffinity(0))}")
     options.n = options.n or (200 if options.quick else 20_000)
     options.rounds = options.rounds or (1 if options.quick else 5)
+    options.records = 2_000 if options.quick else 1_000_000
     options.marks = QUICK_MARKS if options.quick else MARKS
     return options
 
@@ -111,6 +112,13 @@ def bench(options: argparse.Namespace) -> report.Results:
             strace = Strace()
             entries = list(contestants.calls(gdb.on(strace.program), PLUGIN, strace))
             results.calls = races.race(entries, options.n, options.rounds, progress)
+        if "million" in parts:
+            refused = gdb.ask("kernel_refused()", PLUGIN)["refused"]
+            if refused:
+                results.notes.append(f"No trace with values: {refused}")
+            else:
+                traced = gdb.on(fixtures.built("trace"))
+                results.million = races.million(traced, PLUGIN, options.records, progress)
     return results
 
 

@@ -11,7 +11,7 @@ from harness import ROOT
 
 from gdb_kwatch.linux import perf_event
 
-PARTS = ("traps", "kernel", "idle", "load", "memory", "calls")
+PARTS = ("traps", "kernel", "idle", "load", "memory", "calls", "million")
 
 
 @pytest.mark.timeout(120)

@@ -90,6 +90,29 @@ def test_a_big_one_loses_nothing(session):
         assert "lost 0" in gdb.cmd("kwatch trace")
 
 
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_a_record_takes_little_memory(session):
+    """A million must fit into 300 MB of gdb (tests/bench/run.py million makes one)."""
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 5716)
+        gdb.cmd("kwatch trace place")
+        pid = gdb.evaluate("__import__('os').getpid()")
+        path = f"/proc/{pid}/status"
+        before = peak(path)
+        gdb.cont(timeout=120)
+        total = sum(own_counts(gdb).values())
+        assert total > 40_000
+        assert f"{total:,} hits" in gdb.cmd("kwatch trace summary")
+        # 56 bytes in the store; the rest is what summing up takes, and the code loaded for it.
+        assert peak(path) - before < 12_000 + 160 * total / 1024
+
+
+def peak(status: str) -> int:
+    """The most memory that a process ever had, in kilobytes."""
+    with open(status) as lines:
+        return next(int(text.split()[1]) for text in lines if text.startswith("VmHWM"))
+
+
 def test_records_have_old_and_new_values(session):
     if REFUSED:
         pytest.skip(REFUSED)
