@@ -282,6 +282,33 @@ def is_thread_local(expression: str) -> bool:
     return False
 
 
+def language_now() -> str:
+    """The language in which gdb parses an expression; gdb before 13 tells ``auto`` where it is the
+    selected frame's."""
+    if hasattr(gdb, "current_language"):
+        return str(gdb.current_language())
+    return str(gdb.parameter("language"))
+
+
+# Between gdb's decision to stop and the end of the stop event; see above.
+stopping = False
+
+
+@contextmanager
+def speaking(name: str) -> Iterator[bool]:
+    """Parse what is parsed in language ``name`` for a while, as gdb does for a breakpoint that was
+    set in it (`breakpoint_re_set_one`).  False where it is another one and cannot be changed now.
+    """
+    now = language_now()
+    if name == now:
+        yield True
+    elif stopping:
+        yield name == "c" and now in ("c++", "asm", "minimal")  # much the same
+    else:
+        with language(name):
+            yield True
+
+
 @contextmanager
 def language(name: str) -> Iterator[None]:
     """Use a language for a while."""

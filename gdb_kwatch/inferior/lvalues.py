@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Union
 
 import gdb
@@ -18,7 +18,7 @@ import gdb
 from gdb_kwatch.core.expression import parts_of
 from gdb_kwatch.core.records import Region
 
-from .gdbfacts import integer_type
+from .gdbfacts import integer_type, language_now, speaking
 
 _REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
 # In the middle of an expression gdb passes over structs and arrays by rule, and over unions
@@ -104,6 +104,7 @@ class Lvalue:
     type: gdb.Type
     fixed: bool
     frame: gdb.Frame | None
+    language: str = field(default_factory=language_now)
 
     @property
     def is_word(self) -> bool:
@@ -116,7 +117,9 @@ class Lvalue:
             if self.fixed:
                 data = bytes(inferior.read_memory(self.address, self.size))
                 return data if self.size > WORD else int.from_bytes(data, "little")
-            with in_frame(self.frame):
+            with speaking(self.language) as spoken, in_frame(self.frame):
+                if not spoken:
+                    return None
                 value = gdb.parse_and_eval(self.expression)
                 value.fetch_lazy()
             return Snapshot(printed_raw(value), value)
@@ -240,6 +243,21 @@ def resolve(expression: str, rw: int, location: bool = False) -> Lvalue:
         return Lvalue(expression, tuple(regions), None, kind.sizeof, kind, False, frame)
     fixed = len(regions) == 1
     return Lvalue(expression, tuple(regions), address, kind.sizeof, kind, fixed, frame)
+
+
+def unreadable(expression: str, rw: int) -> Lvalue:
+    """The same of an expression whose value cannot be had, as memory on the way to it is not there:
+    gdb watches what it could read, and the last place that it came to (``update_watchpoint``)."""
+    regions: list[Region] = []
+    for part in parts_of(expression):
+        with suppress(gdb.error, RecursionError):
+            try:
+                regions += _regions(part, rw, top=False)[0]
+            except gdb.MemoryError:
+                regions += unreadable(part, rw).regions
+    every = tuple(dict.fromkeys(regions))
+    kind = gdb.Value(0).type
+    return Lvalue(expression, every, None, kind.sizeof, kind, False, frame_or_none())
 
 
 def raw(address: int, size: int, rw: int) -> Lvalue:

@@ -156,6 +156,7 @@ class Session:
         self.engine.forget()
         self.spent.clear()
         self._asked.clear()
+        gdbfacts.stopping = False
         self._robbed = self._mute = self._stale = self._calling = self.hooked = False
 
     def _programs(self) -> Iterator[None]:
@@ -269,16 +270,20 @@ class Session:
         self._resumed = True
         if by_value.BY_VALUE in self._told:
             self.engine.backwards = by_value.goes_back()
+        gdbfacts.stopping = False
 
     @guarded()
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
+        gdbfacts.stopping = False
         try:
             thread = gdb.selected_thread()
         except SystemError:  # "could not find gdb thread object" (13.1): it has just ended
             return
         if thread is None or not thread.is_stopped():
             return
+        for watch in self.registry.catch_up():
+            self.engine.mend(watch)
         failed, self._resumed = self._resumed, False
         self.registry.slots.count_lost()
         if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
@@ -385,7 +390,11 @@ class Session:
         """The program has unloaded a library: no watchpoint may use what gdb freed with it."""
         self.registry.forget_hidden()
         for watch in list(self.registry.here()):
-            if watch.access != "execute" and not parse_again(watch.bp):
+            if watch.access == "execute":
+                continue
+            with self.registry.own_change():
+                parsed = parse_again(watch.bp)
+            if not parsed:
                 self.registry.resolve(watch)
         self.registry.aim()
 
@@ -405,6 +414,8 @@ class Session:
                 self._started(watch)
             if watch.state != EXPIRED:
                 self.registry.resolve(watch, moved)
+                if inferior.pid and not watch.pid:
+                    self._started(watch)
                 self._warn_about(watch)
         self.registry.aim()
 
@@ -460,6 +471,7 @@ class Session:
             return  # kwatch's line stands in a hook of the user's that was defined meanwhile
         if self.lost_traps.passed_over() or not self._watching.connected:
             return
+        gdbfacts.stopping = True
         gdbfacts.learn_programs()
         self.hooked = True
         # Those that gdb has checked stand in its list of what the stop is about, where
@@ -504,6 +516,13 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
+        gdbfacts.stopping = True
+        try:
+            self._at_stop()
+        finally:
+            gdbfacts.stopping = False
+
+    def _at_stop(self) -> None:
         self._resumed = False
         gdbfacts.learn_programs()
         gone = self.registry.forget_hidden()
@@ -550,6 +569,8 @@ class Session:
                 self.registry.switched(watch)  # gdb has disabled it with no event
             if watch.access == "execute":
                 continue
+            if watch.unchecked:
+                self.registry.check_at_stop(watch)
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled and watch.on
             if software != (watch.state == SOFTWARE) or watch.state in (UNREADABLE_STATE, PENDING):
                 # gdb makes its locations anew when it resumes.

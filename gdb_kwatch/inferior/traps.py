@@ -111,6 +111,7 @@ class Engine:
         self.blind = False
         self.backwards = False  # a replay goes back
         self._stood: set[int] = set()  # the watchpoints at which the program stands
+        self._reported: set[int] = set()  # those that gdb itself has judged, and stops at
         # Whether a counter has hits of a watchpoint that are still to be told.
         self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
 
@@ -121,6 +122,7 @@ class Engine:
         self.checked.clear()
         self._untold.clear()
         self._stood.clear()
+        self._reported.clear()
         self.blind = False
 
     def stand_back(self) -> None:
@@ -282,7 +284,7 @@ class Engine:
         if watch.condition_function is not None:
             frame = _innermost(watch.condition_function)
         try:
-            with in_frame(frame):
+            with gdbfacts.speaking(watch.language), in_frame(frame):
                 return bool(gdb.parse_and_eval(str(watch.bp.condition)))
         except gdb.error as error:
             gdb.write(
@@ -303,8 +305,12 @@ class Engine:
         if watch.bp.enabled and watch.access != "execute" and not watch.carried:
             alive = watch.frame is not None and watch.frame.is_valid()
             frame = watch.frame if alive else user_frame()
-            with self.registry.own_change(), in_frame(frame):
-                watch.bp.enabled = True
+            with self.registry.own_change(), gdbfacts.speaking(watch.language) as spoken:
+                if not spoken:
+                    self.registry.later.add(watch)
+                    return
+                with in_frame(frame):
+                    watch.bp.enabled = True
 
     def mend(self, watch: Watch) -> None:
         """`_mend`, for a change that was no trap.  Not the watchpoint at which the program stands:
@@ -356,6 +362,7 @@ class Engine:
         thread = gdb.selected_thread()
         if thread is None or watch.access == "execute":
             return
+        self._reported.add(watch.number)
         lwp = thread.ptid[1]
         # No sentinel was evaluated since one was asked: it was about this same trap.
         in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
@@ -388,7 +395,8 @@ class Engine:
         """The stop that gdb has decided on; the engine starts afresh."""
         stop, lwp = self._stop, self._lwp
         self._lwp, self._quiet, self._stop = 0, None, None
-        self._stood = stop.stops if stop is not None else set()
+        reported, self._reported = self._reported, set()
+        self._stood = stop.stops | reported if stop is not None else reported
         thread = gdb.selected_thread()
         if stop is None or not stop.stops or stop.quiet is None:
             return Stop()

@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import gdb
 
+from gdb_kwatch.linux import ptrace
+
 from . import gdbfacts
+from .hooks import Hook
 
 _PARSES_AGAIN = 17  # the first gdb that does it itself
 
@@ -65,7 +69,12 @@ def _is_unloading(filename: str | None) -> bool:
     fault), and gdb parses all watchpoints itself once they are there."""
     thread = gdb.selected_thread()
     main = gdb.current_progspace().filename
-    return thread is not None and thread.is_running() and main not in (None, filename)
+    if thread is None or not thread.is_running() or main in (None, filename):
+        return False
+    return not ptrace.is_at_exec(thread.ptid[1])
+
+
+_quietly: list[Hook] = []  # one, made when first needed
 
 
 def parse_again(bp: gdb.Breakpoint) -> bool:
@@ -73,12 +82,21 @@ def parse_again(bp: gdb.Breakpoint) -> bool:
 
     Enabling does it, also where it is enabled (`enable_breakpoint_disp`); where it fails the old
     expression is gone all the same.  A disabled one is evaluated at each resume as well.
+
+    By a command of kwatch's own, for gdb's words to be caught.  Not by ``enable``: where that fails
+    in gdb.execute, as there is no slot, gdb gives its prompt back while the program goes on
+    (``execute_gdb_command``: async_enable_stdin; 10 to 17).
     """
     enabled = bp.enabled
-    try:
-        refused = gdbfacts.answer(f"enable {bp.number}")
-    except gdb.error:
-        refused = ""  # parsed, and then there was no slot for it (``breakpoint always-inserted``)
+
+    def enable() -> None:
+        with suppress(gdb.error):  # parsed, and then there was no slot for it
+            bp.enabled = True
+
+    if not _quietly:
+        _quietly.append(Hook("parse-again", enable))
+    _quietly[0].action = enable
+    refused = gdbfacts.answer(_quietly[0].line)
     if not enabled:
         bp.enabled = False
     return not refused

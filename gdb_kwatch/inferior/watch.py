@@ -101,11 +101,14 @@ class Watch:
         self.progspace = gdb.current_progspace()
         self.pid = gdb.selected_inferior().pid
         self.frame = frame_or_none()
+        self.language = gdbfacts.language_now()  # gdb parses it in this one ever after
         self.condition: str | None = bp.condition
         self.condition_function = local_context(bp.condition)
         self.lvalue: Lvalue | None = None
         self.regions: tuple[Region, ...] = ()
         self.passed_over: set[int] = set()
+        self.unchecked = False  # not compared with where gdb watches yet
+        self.to_check: tuple[Region, ...] = ()  # those of the last stop, to be compared
         self.needs: frozenset[Piece] = frozenset()  # the slots that it wants
         self.pieces = self.needs  # those that it stands in, or would
         self.last: Reading = None
@@ -251,6 +254,7 @@ class Leg(Watch):
     def __init__(self, head: Watch) -> None:
         super().__init__(head.bp, head.options)
         self.head = head
+        self.language = head.language
         self.carried = True
 
     @property

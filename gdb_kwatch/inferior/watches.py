@@ -18,7 +18,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
 from .arbitration import Arbitration
-from .lvalues import Lvalue, NotWatchable, in_frame, raw, resolve
+from .lvalues import Lvalue, NotWatchable, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
 from .watch import (
@@ -55,6 +55,8 @@ class Registry:
         # Made anew after each `aim`.
         self.plans: dict[tuple[int, tuple[int, ...]], Plan] = {}
         self.let_go: set[Piece] = set()  # by those deleted or disabled since the last stop
+        # What needs another language than the current one, and is to be done at the next prompt.
+        self.later: set[Watch] = set()
         self._parked: dict[int, Watch] = {}  # by id(bp), which the Watch keeps alive
 
     # On and off.
@@ -68,6 +70,7 @@ class Registry:
         self._parked = {id(watch.bp): watch for watch in self.watches.values()}
         self.watches.clear()
         self.legs.clear()
+        self.later.clear()
         self.slots.take_notes()
         self.plans.clear()
         for pool in self.pools.values():
@@ -126,6 +129,7 @@ class Registry:
         """It is no more."""
         self.let_go |= watch.pieces
         self.watches.pop(watch.number, None)
+        self.later.discard(watch)
         self.legs = [leg for leg in self.legs if leg.head is not watch]
         self.slots.release(watch)
 
@@ -160,7 +164,8 @@ class Registry:
         """
         bp = watch.bp
         watch.thread = bp.thread
-        watch.once = gdbfacts.is_enabled_once(bp)
+        if not gdbfacts.stopping:
+            watch.once = gdbfacts.is_enabled_once(bp)
         if bp.condition != watch.condition:
             watch.condition = bp.condition
             watch.condition_function = local_context(bp.condition)
@@ -200,8 +205,11 @@ class Registry:
         selected thread runs: the next stop tries again)."""
         if not watch.bp.is_valid():
             return False
-        with self.own_change(), suppress(gdb.error):
-            watch.turn(on)
+        with self.own_change(), suppress(gdb.error), gdbfacts.speaking(watch.language) as spoken:
+            if spoken or not on:
+                watch.turn(on)
+            else:
+                self.later.add(watch)
         watch.seen = _changeable(watch.bp)
         return bool(watch.bp.enabled) == on
 
@@ -218,6 +226,13 @@ class Registry:
 
         ``moved``: gdb's own locations are those of before.
         """
+        with gdbfacts.speaking(watch.language) as spoken:
+            if spoken or not watch.enabled:
+                self._resolve(watch, moved)
+            else:
+                self.later.add(watch)  # and stands where it stood
+
+    def _resolve(self, watch: Watch, moved: bool) -> None:
         watch.reason = ""
         if not watch.enabled:
             self.let_go |= watch.pieces
@@ -252,6 +267,7 @@ class Registry:
             watch.watch_regions(())
             return
         if watch.is_location and watch.lvalue is not None:
+            self._go_where_gdb_is(watch, watch.lvalue)
             self._read(watch)
             return
         if watch.options is not None and watch.options.place is not None:
@@ -265,18 +281,48 @@ class Registry:
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
                 if watch.scoped is None:
                     watch.scoped = gdbfacts.needs_frame(watch.watched)
+        except gdb.MemoryError as error:
+            self._unreadable(watch, str(error))
+            return
         except (gdb.error, NotWatchable) as error:
             watch.state, watch.reason = PENDING, str(error)
             watch.watch_regions(())
             return
         if not watch.on or watch.head is not watch:
             watch.watch_regions(watch.lvalue.regions)  # gdb has no locations for it
-        elif first or (gdbfacts.VERSION >= (13, 0) and not moved):
+        elif gdbfacts.VERSION >= (13, 0) and not moved:
             self._check_against_gdb(watch)
         else:
+            watch.unchecked = watch.unchecked or first
             watch.watch_regions(watch.kept(watch.lvalue.regions))
         if watch.reason != MORE:
             self._read(watch)
+
+    def _go_where_gdb_is(self, watch: Watch, lvalue: Lvalue) -> None:
+        """The address that gdb has fixed by -location is told once there is a process: of one that
+        was set before kwatch looked, it may be another than the expression's."""
+        gdbs = self._gdbs_places(watch) if watch.options is None else []
+        if len(lvalue.regions) == len(gdbs) == 1 and gdbs[0] != lvalue.regions[0].address:
+            lvalue.regions = (Region(gdbs[0], *lvalue.regions[0][1:]),)
+            lvalue.address = gdbs[0]
+            watch.watch_regions(lvalue.regions)
+            watch.pid = 0  # whether that is the right place in this process: see `started`
+
+    def _unreadable(self, watch: Watch, why: str) -> None:
+        """Memory that an expression needs is not there: gdb watches what leads to it."""
+        with in_frame(watch.frame):
+            regions = unreadable(watch.watched, watch.rw).regions
+        gdbs = self._gdbs_places(watch)
+        if gdbs:
+            regions = tuple(region for region in regions if region.address in gdbs)
+        watch.state, watch.reason = UNREADABLE_STATE, why
+        watch.lvalue = watch.last = None
+        watch.watch_regions(regions)
+
+    def _gdbs_places(self, watch: Watch) -> list[int]:
+        """The addresses where gdb itself watches; [] where it does not, or does not tell."""
+        own = watch.in_registers and watch.on and watch.head is watch
+        return gdbfacts.location_addresses(watch.bp) if own else []
 
     def _without_process(self, watch: Watch) -> None:
         """Where it would be by the file alone: how many slots it needs is known already, and an
@@ -301,7 +347,8 @@ class Registry:
         now: Lvalue | None = None
         if watch.is_location and watch.lvalue is not None:
             try:
-                now = resolve(watch.watched, watch.rw, location=True)
+                with gdbfacts.speaking(watch.language):
+                    now = resolve(watch.watched, watch.rw, location=True)
                 gdb.selected_inferior().read_memory(now.address, 1)
             except gdb.MemoryError:
                 if now is not None and now.address and gdbfacts.symbolic(now.address):
@@ -336,6 +383,16 @@ class Registry:
         if watch.bp.enabled:
             watch.bp.enabled = False
 
+    def check_at_stop(self, watch: Watch) -> None:
+        """Compare one that was worked out when gdb had yet to do so: it has, when it resumed the
+        program, if the place is still that of the last stop."""
+        regions, watch.to_check = watch.to_check, ()
+        if watch.lvalue is not None and regions and watch.lvalue.regions == regions:
+            self._check_against_gdb(watch)
+            watch.unchecked = False
+        elif watch.unchecked and watch.lvalue is not None:
+            watch.to_check = watch.lvalue.regions
+
     def _check_against_gdb(self, watch: Watch) -> None:
         """Where gdb made its locations is where it watches (``a, b`` takes none for a; a C++
         reference one for the pointer behind it)."""
@@ -353,7 +410,7 @@ class Registry:
             regions = (Region(gdbs[0], regions[0].length, watch.rw),)
             if lvalue.fixed:
                 lvalue.address = gdbs[0]
-        elif gdbs:
+        elif any(region.address in gdbs for region in regions):
             watch.passed_over = {n for n, r in enumerate(regions) if r.address not in gdbs}
             regions = watch.kept(regions)
         watch.watch_regions(regions)
@@ -457,9 +514,18 @@ class Registry:
         wanted: set[Piece] = set()
         if gdb.selected_inferior().pid and gdbfacts.hardware_allowed():
             wanted = self._wanted(current)
-        if len(self.pieces_in_use()) > SLOTS:
+        if len(self.pieces_in_use()) + self.slots.lost_slots() > SLOTS:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         pool.aim(wanted)
+
+    def catch_up(self) -> list[Watch]:
+        """What had to wait until the language could be changed; returns whose it was."""
+        late, self.later = list(self.later), set()
+        for watch in late:
+            self.resolve(watch, moved=True)
+        if late:
+            self.aim()
+        return late
 
     def reseat(self) -> None:
         """Have gdb give out its slots anew, from DR0 on.

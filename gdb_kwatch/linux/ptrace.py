@@ -23,6 +23,7 @@ GETSIGINFO = 0x4202
 EVENT_EXEC = 4
 _SIGINFO = 128  # sizeof(siginfo_t)
 _GETSIGINFO = 0x4202
+_EVENT_EXEC = 4  # PTRACE_EVENT_EXEC (linux/ptrace.h)
 _MASK = (1 << 64) - 1
 _DEBUGREG = 848  # offsetof(struct user, u_debugreg)
 _RIP = 128  # offsetof(struct user, regs.rip)
@@ -154,6 +155,15 @@ def signal_info(lwp: int) -> tuple[int, int]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), f"LWP {lwp}")
     return info[0], info[2]
+
+
+def is_at_exec(lwp: int) -> bool:
+    """Whether a stopped LWP has just executed a new program: the kernel tells so in si_code, by
+    the event's number above SIGTRAP (ptrace(2), PTRACE_O_TRACEEXEC)."""
+    try:
+        return signal_info(lwp)[1] >> 8 == _EVENT_EXEC
+    except OSError:
+        return False
 
 
 def tracer_of(lwp: int) -> int:

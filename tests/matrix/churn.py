@@ -89,10 +89,19 @@ INSIDE = """
 import gc
 from collections import Counter
 from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.inferior import gdbfacts
 from gdb_kwatch.inferior.sentinels import Sentinel
 from gdb_kwatch.inferior.threads import Threads
 from gdb_kwatch.linux import ptrace
 from gdb_kwatch.ui import plugin
+churn_execute = gdb.execute
+churn_misdeeds = []
+def churn_watched_execute(command, *rest, **others):
+    "gdb.execute runs the commands of the breakpoint at which the program stands."
+    if gdbfacts.stopping:
+        churn_misdeeds.append("%r is executed in a stop" % command)
+    return churn_execute(command, *rest, **others)
+gdb.execute = churn_watched_execute
 def churn_wrong(settled):
     session = plugin.session
     registry = session.registry
@@ -101,7 +110,8 @@ def churn_wrong(settled):
         return ["left behind by kwatch off: %s" % left] if left else []
     there = {b.number: b for b in gdb.breakpoints() or () if isinstance(b, Sentinel)}
     pooled = {}
-    wrong = []
+    wrong = churn_misdeeds[:]
+    churn_misdeeds.clear()
     for space, pool in registry.pools.items():
         if not space.is_valid():
             continue

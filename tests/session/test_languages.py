@@ -129,3 +129,25 @@ def test_other_programs(session, kind):
         assert len(gdb.run_out()) == 6
         told = [[(h["old"], h["new"]) for h in trap["hits"]] for trap in gdb.hits()]
         assert told == [[(str(n), str(n + 1)), (str(-n), str(-n - 1))] for n in range(6)]
+
+
+def test_a_watchpoint_keeps_the_language_it_was_set_in(session):
+    """gdb parses each again in the language it was set in, whatever the current one is; only
+    enabling takes the current one ("Cannot enable watchpoint 2: unexpected token")."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for command in ("watch *(long *) &s.a", "kwatch s.b + 0", "watch s.c"):
+            gdb.cmd(command)
+        gdb.cmd("set language rust")
+        assert "3 watchpoints hit" in gdb.cont()
+        gdb.run_to("both")
+        assert {row["state"] for n, row in gdb.list().items() if n < 5} == {"installed"}
+        assert "3 watchpoints hit" in gdb.cont()
+        assert "kwatch 3 (normal) gave up" not in gdb.transcript
+        assert "Cannot enable" not in gdb.transcript
+        gdb.cmd("set language auto")
+        assert [(h["old"], h["new"]) for h in gdb.stops()[-1]["hits"]] == [
+            ("0", "1"),
+            ("0", "0"),
+            ("0", "1"),
+        ]

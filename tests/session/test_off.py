@@ -276,3 +276,18 @@ def test_help_and_completion(session):
         assert "kwatch off" in gdb.cmd("complete kwatch of").splitlines()
         assert gdb.cmd("kwatch off now") == "Usage: kwatch off\n"
         assert gdb.cmd("info kwatch now") == "Usage: kwatch list [-json [FILE]]\n"
+
+
+def test_location_that_was_set_before_the_program_had_its_place(session):
+    """gdb keeps the address in the file; kwatch looks after the program has moved."""
+    with session("pie_heap") as gdb:
+        gdb.cmd("kwatch off")
+        gdb.cmd("watch -l g")
+        gdb.run_to("main")
+        gdb.cmd("kill")
+        gdb.cmd("kwatch on")
+        gdb.run_to("main")
+        assert gdb.transcript.count("address expired") == 1
+        row = gdb.list()[1]
+        assert row["state"] == "address expired"
+        assert int(row["address"], 16) < 0x100000

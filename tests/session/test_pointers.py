@@ -50,3 +50,32 @@ def test_location_stays_where_it_was(session):
         gdb.run_out()
         values = [(h["old"], h["new"]) for t in gdb.hits() for h in t["hits"]]
         assert values == [("1", "5"), ("5", "6")]
+
+
+@pytest.mark.parametrize("command", ["kwatch", "watch"])
+def test_a_sum_of_which_a_part_is_not_there_yet(session, command):
+    """gdb watches what it could read of it, and the rest once that is there."""
+    fixture = "pointer_comes_late"
+    with session(fixture) as gdb:
+        gdb.run_to("main")
+        if command == "kwatch":
+            gdb.cmd("set var place = &one")
+            gdb.cmd("kwatch *place + other")
+            gdb.cmd("set var place = 0")
+        else:
+            gdb.cmd("watch *place + other")
+        gdb.cmd("stepi")
+        assert gdb.list()[2]["state"] == "unreadable"
+        gdb.cmd("stepi")
+        held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        assert len(held) == 2
+        assert all(slot["owners"] for slot in held)
+        gdb.run_out()
+        stops = gdb.stops()[-3:]
+        marks = ["now it can", "one part", "the other part"]
+        assert [t["line"] for t in stops] == [line(f"{fixture}.c", mark) for mark in marks]
+        assert [(h["old"], h["new"]) for t in stops for h in t["hits"]][1:] == [
+            ("2", "6"),
+            ("6", "7"),
+        ]
+        assert not [t for t in stops if t["origin"] != "user"]

@@ -121,6 +121,18 @@ def test_enabled_once(session):
         assert re.search(r"^2 .*dis\s+n", gdb.cmd("info breakpoints"), re.M)
 
 
+@pytest.mark.parametrize("command", ["watch", "kwatch"])
+def test_enabled_for_some_hits_with_commands_that_go_on(session, command):
+    """gdb.execute in the stop event would run the commands in the middle of it: gdb hung."""
+    with session("condition_not_blamed") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"{command} pair.a")
+        gdb.cmd("commands 2\nprint pair.b\ncontinue\nend")
+        gdb.cmd("enable count 2 2")
+        assert "exited" in gdb.cont()
+        assert re.search(r"^2 .*dis\s+n", gdb.cmd("info breakpoints"), re.M)
+
+
 def test_temporary(session):
     with session("condition_not_blamed") as gdb:
         gdb.run_to("main")

@@ -49,3 +49,20 @@ def test_the_slot_is_free_while_the_library_is_gone(session):
         entry = gdb.list()[2]
         assert (entry["state"], entry["address"]) == ("pending", None)
         gdb.run_out()
+
+
+@pytest.mark.parametrize("ending", ["dlclose", "exec"])
+def test_what_waits_for_a_slot_waits_on(session, program, ending):
+    """Where gdb cannot enable it, gdb.execute would give the prompt back while the program runs."""
+    with session("dlopen_global" if ending == "dlclose" else "exec_other") as gdb:
+        if ending == "exec":
+            gdb.cmd(f"set args {program('loop')}")
+        gdb.run_to("main")
+        assert gdb.cmd("rwatch -l *(long *) main").startswith("Hardware read watchpoint")
+        assert "waits for a slot" in gdb.cmd("kwatch -size 32 &after")
+        out = gdb.cont()
+        assert "waits no longer" not in out
+        assert ("exited" in out) or gdb.value("1") == "1"
+        assert (
+            gdb.evaluate("[t for t in gdb.selected_inferior().threads() if t.is_running()]") == []
+        )
