@@ -643,7 +643,7 @@ def report(seed: int, failed: str, gdb: Gdb, world: World, verbose: bool) -> boo
     """Tell a failure; whether it is kwatch's."""
     kept = Path(tempfile.gettempdir()) / f"kwatch-churn-{seed}.txt"
     kept.write_text("\n\n".join(gdb.log) + "\n")
-    print(f"seed {seed}: {failed}\n  after: {gdb.log[-1]!r}\n  commands: {kept}", flush=True)
+    print(f"seed {seed}: {failed}\n  after: {gdb.log[-1:]}\n  commands: {kept}", flush=True)
     if verbose:
         print(gdb.text)
     bare = replay(gdb.log, world, bare=True)
