@@ -30,6 +30,7 @@ class Row:
     new: str | None
     number: int | float | None = None
     stack: tuple[str, ...] = field(default_factory=tuple)  # innermost first
+    access: str = "write"  # or read, read/write; ? where it cannot be told
 
     def json(self) -> dict[str, Any]:
         return {
@@ -43,6 +44,7 @@ class Row:
             "line": self.line,
             "expression": self.expression,
             "origin": self.origin,
+            "access": self.access,
             "system_call": self.system_call,
             "old": self.old,
             "new": self.new,
@@ -128,6 +130,7 @@ def _events(rows: Iterable[Row]) -> Iterator[dict[str, Any]]:
             "ts": at,
             **place,
             "args": {
+                "access": row.access,
                 "old": row.old,
                 "new": row.new,
                 "function": row.function,

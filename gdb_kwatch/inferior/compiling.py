@@ -19,7 +19,8 @@ from gdb_kwatch.core.bpf import PT_REGS, Program
 from gdb_kwatch.core.conditions import INT, UNSIGNED_LONG, Kind, Node, TooComplex
 
 from . import gdbfacts
-from .targets import Target, is_signed
+from .lvalues import is_signed
+from .targets import Target
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*(?![\w.]))|(?P<char>'(?:[^'\\]|\\.)+')"

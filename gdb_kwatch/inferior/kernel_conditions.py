@@ -26,8 +26,8 @@ from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
 from .compiling import compiled
-from .lvalues import Lvalue
-from .targets import Target, code_ranges, is_signed
+from .lvalues import Lvalue, is_signed
+from .targets import Target, code_ranges
 
 if TYPE_CHECKING:
     from .kernel_watch import KernelWatch

@@ -20,7 +20,7 @@ from gdb_kwatch.core.records import Region
 
 from .gdbfacts import integer_type, language_now, speaking
 
-_REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
+REFERENCES = (gdb.TYPE_CODE_REF, getattr(gdb, "TYPE_CODE_RVALUE_REF", gdb.TYPE_CODE_REF))
 # In the middle of an expression gdb passes over structs and arrays by rule, and over unions
 # because it never fetches them (a lazy value is not watched).
 _SKIPPED_IN_THE_MIDDLE = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION, gdb.TYPE_CODE_ARRAY)
@@ -53,12 +53,17 @@ Reading = Union[int, bytes, Snapshot, None]
 WORD = 8
 
 
-def printed(value: gdb.Value) -> str:
+def is_signed(kind: gdb.Type) -> bool:
+    """gdb.Type.is_signed is new in gdb 12."""
+    return int(gdb.Value(-1).cast(kind)) < 0
+
+
+def printed(value: gdb.Value, raw: bool = False) -> str:
     """As ``print`` and a watchpoint's report have it (`value_print`): a pointer or reference is
-    preceded by its type, but for ``char *``."""
-    text: str = value.format_string()
+    preceded by its type, but for ``char *``.  ``raw``: without pretty-printers."""
+    text: str = value.format_string(raw=True) if raw else value.format_string()
     kind = value.type
-    if kind.code not in (gdb.TYPE_CODE_PTR, *_REFERENCES):
+    if kind.code not in (gdb.TYPE_CODE_PTR, *REFERENCES):
         return text
     if kind.code == gdb.TYPE_CODE_PTR and kind.target().name == "char":
         return text
@@ -153,7 +158,7 @@ def _address_of(value: gdb.Value) -> int | None:
         address = value.address
     except gdb.error:
         return None
-    if address is None or value.type.strip_typedefs().code in _REFERENCES:
+    if address is None or value.type.strip_typedefs().code in REFERENCES:
         return None
     return int(address) & (1 << 64) - 1
 
@@ -161,16 +166,31 @@ def _address_of(value: gdb.Value) -> int | None:
 def is_reference(expression: str) -> bool:
     """Whether it names a C++ reference; False where it cannot be evaluated."""
     try:
-        return gdb.parse_and_eval(expression).type.strip_typedefs().code in _REFERENCES
+        return gdb.parse_and_eval(expression).type.strip_typedefs().code in REFERENCES
     except (gdb.error, RecursionError):
         return False
 
 
-def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:
+def _bitfield(expression: str) -> tuple[int, int] | None:
     """Address and length of the bytes that a bit-field member spans.
 
     ``update_watchpoint`` skips the bytes before it and covers just those it lies in.
     """
+    found = _bitfield_member(expression)
+    if found is None:
+        return None
+    start, member = found
+    return start + member.bitpos // 8, (member.bitpos % 8 + member.bitsize + 7) // 8
+
+
+def bits_in(expression: str) -> tuple[int, int] | None:
+    """Where the bits of a bit-field member stand in those bytes: the first one, and how many."""
+    found = _bitfield_member(expression)
+    return None if found is None else (found[1].bitpos % 8, found[1].bitsize)
+
+
+def _bitfield_member(expression: str) -> tuple[int, gdb.Field] | None:
+    """The bit-field that an expression names, and where the object that has it begins."""
     match = re.match(r"(.+?)(\.|->)\s*(\w+)\s*$", expression.strip(), re.S)
     if not match:
         return None
@@ -191,8 +211,7 @@ def _bitfield(expression: str, rw: int) -> tuple[int, int] | None:
     start = _address_of(base)
     if member is None or not member.bitsize or start is None:
         return None
-    first = member.bitpos // 8
-    return start + first, (member.bitpos % 8 + member.bitsize + 7) // 8
+    return start, member
 
 
 def _regions(expression: str, rw: int, top: bool) -> tuple[list[Region], gdb.Value]:
@@ -208,7 +227,7 @@ def _regions(expression: str, rw: int, top: bool) -> tuple[list[Region], gdb.Val
     kind = value.type.strip_typedefs()
     if not top and kind.code in _SKIPPED_IN_THE_MIDDLE:
         return regions, value
-    bits = _bitfield(expression, rw)
+    bits = _bitfield(expression)
     if bits is not None:
         regions.append(Region(*bits, rw))
     elif (address := _address_of(value)) is not None and kind.sizeof:
@@ -227,7 +246,7 @@ def resolve(expression: str, rw: int, location: bool = False) -> Lvalue:
     if value.is_optimized_out:
         raise NotWatchable(f"{expression} is optimized out here, so there is no memory to watch.")
     kind = value.type
-    bits = _bitfield(expression, rw)
+    bits = _bitfield(expression)
     address = _address_of(value)
     if not regions:
         raise NotWatchable(_why_not(expression, value))

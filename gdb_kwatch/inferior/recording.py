@@ -542,4 +542,5 @@ class Trace:
                     symbols.frame(ip) if n else access.function or symbols.frame(ip)
                     for n, ip in enumerate(symbols.chain(record.stack))
                 ),
+                symbols.direction(record.ip, record.kernel, record.changed),
             )

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 import gdb
 
-from gdb_kwatch.core.debugreg import SLOTS, Piece
+from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
 from gdb_kwatch.core.expression import has_side_effects
-from gdb_kwatch.core.instruction import memory_accesses, parse
+from gdb_kwatch.core.instruction import MemoryAccess, memory_accesses, parse
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
 from .access import Access, find_access
-from .lvalues import NotWatchable, frame_or_none, printed, resolve
+from .lvalues import NotWatchable, bits_in, frame_or_none, is_signed, resolve
 from .machine_code import symbol_of
+from .recorded_values import bits_of, text_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -36,6 +37,7 @@ class Target:
     region: Region
     type: gdb.Type
     signed: bool | None  # of a plain number; None where gdb must print it
+    bits: tuple[int, int] | None = None  # of a bit-field: the first one, and how many
 
     @property
     def pieces(self) -> frozenset[Piece]:
@@ -50,18 +52,23 @@ class Target:
         """The value, where it is a plain number."""
         if data is None or self.signed is None:
             return None
+        if self.bits is not None:
+            return bits_of(data[: self.region.length], self.bits, self.type)
         return int.from_bytes(data[: self.region.length], "little", signed=self.signed)
 
     def text(self, data: bytes | None) -> str:
-        """As gdb prints it, on one line."""
+        """As gdb prints it, on one line, from nothing but these bytes."""
         if data is None:
             return "?"
         if self.signed is not None:
             return str(self.number(data))
         try:
-            value = gdb.Value(data[: self.type.sizeof], self.type)
-            return " ".join(line.strip() for line in printed(value).split("\n"))
-        except (gdb.error, ValueError) as error:
+            if self.bits is not None:
+                number = bits_of(data[: self.region.length], self.bits, self.type)
+                size = self.type.sizeof
+                data = (number & (1 << 8 * size) - 1).to_bytes(size, "little")
+            return text_of(data, self.type)
+        except (gdb.error, ValueError, OverflowError) as error:
             return f"<error: {error}>"
 
 
@@ -89,19 +96,20 @@ def target_of(expression: str, access: str) -> Target:
             "Watch the part of it that matters."
         )
     kind = lvalue.type.strip_typedefs()
-    signed = None
+    signed, bits = None, bits_in(expression)
     if (
         kind.code in _INTEGERS
-        and kind.sizeof == region.length
+        and (kind.sizeof == region.length or bits is not None)
         and (kind.sizeof > 1 or not re.search(r"char", str(kind)))
     ):
         signed = is_signed(kind)
-    return Target(expression, region, lvalue.type, signed)
-
-
-def is_signed(kind: gdb.Type) -> bool:
-    """gdb.Type.is_signed is new in gdb 12."""
-    return int(gdb.Value(-1).cast(kind)) < 0
+    target = Target(expression, region, lvalue.type, signed, bits)
+    try:
+        target.now()
+    except (gdb.error, gdb.MemoryError):
+        # gdb's message has the address that it failed at, not always in the same words.
+        raise gdb.GdbError(f"Cannot access memory at address {region.address:#x}") from None
+    return target
 
 
 def check_slots(session: Session, targets: Iterable[Target], what: str) -> None:
@@ -221,6 +229,40 @@ class Symbols:
             for region in self.regions
         )
 
+    def direction(
+        self,
+        ip: int,
+        kernel: bool,
+        changed: bool,
+        registers: Mapping[str, int] | None = None,
+    ) -> str:
+        """Read or write: x86 traps both alike, but the instruction tells, by the operand that is
+        on the watched bytes."""
+        if all(region.rw == WRITE for region in self.regions):
+            return "write"
+        if kernel:
+            return "write" if changed else "?"
+        access = self.access(ip, kernel, registers)
+        insn = None
+        if access.text and (access.certain or not access.reason.startswith("no symbol")):
+            insn = parse(access.text, gdb.parameter("disassembly-flavor") == "intel")
+        there = memory_accesses(insn, registers or {}, ip, 8) if insn is not None else ()
+        sure = [one for one in there if self._overlap(one)]
+        may = sure or [one for one in there if self._overlap(one) is None]
+        # `push (%rax)` reads there and writes the stack: where the registers are not known it is
+        # the operand that is meant, unless the value changed.
+        if len(may) > 1 and not sure:
+            may = [one for one in may if one.writes == changed] or may
+        reads, writes = any(one.reads for one in may), any(one.writes for one in may)
+        if reads or writes:
+            return "read/write" if reads and writes else "read" if reads else "write"
+        return "write" if changed else "?"
+
+    def _overlap(self, one: MemoryAccess) -> bool | None:
+        """Whether it touched the watched bytes; None where that cannot be told."""
+        found = [one.overlaps(region.address, region.length) for region in self.regions]
+        return True if any(found) else None if None in found else False
+
     def known(self, ip: int, kernel: bool) -> Access | None:
         """The same, if it was looked up before."""
         return self._accesses.get((ip, kernel))
@@ -278,13 +320,15 @@ class Numbers:
         gdb.events.new_thread.connect(self._new)
 
     def _look(self) -> None:
+        # At the end of a program whose main thread went first gdb lists that one anew, with
+        # another number ("[New process N]"): the first one is the one that it had.
         for thread in gdb.selected_inferior().threads():
-            self.of[thread.ptid[1]] = thread.num
+            self.of.setdefault(thread.ptid[1], thread.num)
 
     def _new(self, event: gdb.ThreadEvent) -> None:
         thread = event.inferior_thread
         if isinstance(thread, gdb.InferiorThread):
-            self.of[thread.ptid[1]] = thread.num
+            self.of.setdefault(thread.ptid[1], thread.num)
         else:
             self._look()  # gdb 10 gives the inferior here
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import locale
 import os
+import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -208,7 +210,7 @@ class Tracing:
         while rest:
             word = rest.pop(0)
             if word == "-n" and rest and rest[0].isdigit():
-                count = int(rest.pop(0))
+                count = min(int(rest.pop(0)), sys.maxsize)
             elif word in wanted and rest:
                 wanted[word] = rest.pop(0)
             else:
@@ -216,14 +218,18 @@ class Tracing:
                     "Usage: kwatch trace show [-n COUNT] [-thread N] [-line [FILE:]LINE] "
                     "[-function NAME]"
                 )
+        if wanted["-thread"] and not re.fullmatch(r"\d+", wanted["-thread"]):
+            raise gdb.GdbError(f"Invalid thread ID: {wanted['-thread']}")
+        if wanted["-line"] and not re.fullmatch(r"(.*:)?\d+", wanted["-line"]):
+            raise gdb.GdbError(f"-line {wanted['-line']}: it takes LINE or FILE:LINE.")
         chosen = self._chosen(trace, wanted)
         start, _ = trace.store.span()
-        rows = [_shown(row, start) for row in islice(chosen, count)]
+        columns = _columns(trace)
+        rows = [[cell(row, start) for cell in columns.values()] for row in islice(chosen, count)]
         if not rows:
             gdb.write("No such records.\n")
             return
-        head = ["ms", "Thread", "Where", "Function", "What", "Old", "New"]
-        gdb.write(folded(head, rows, gdb.parameter("width")) + "\n")
+        gdb.write(folded(list(columns), rows, gdb.parameter("width")) + "\n")
         if next(chosen, None) is not None:
             gdb.write(f"There are more than these {count} (-n).\n")
 
@@ -255,17 +261,28 @@ class Tracing:
         gdb.write(f"{count:,} records written to {path}.\n")
 
 
-def _shown(row: Row, start: int) -> list[str]:
-    what = row.expression + (" (kernel)" if row.origin == "kernel" else "")
-    return [
-        f"{(row.time - start) / 1e6:.3f}",
-        str(row.thread) if row.thread is not None else f"LWP {row.lwp}",
-        row.where,
-        row.function or "",
-        what,
-        row.old or "",
-        "same" if row.new is not None and row.new == row.old else row.new or "",
-    ]
+def _columns(trace: Trace) -> dict[str, Callable[[Row, int], str]]:
+    """What is shown of a record: heading, and text from it and the time of the first one."""
+    columns: dict[str, Callable[[Row, int], str]] = {
+        "ms": lambda row, start: f"{(row.time - start) / 1e6:.3f}",
+        "Thread": lambda row, _: str(row.thread) if row.thread is not None else f"LWP {row.lwp}",
+        "Where": lambda row, _: row.where,
+        "Function": lambda row, _: row.function or "",
+        "Access": lambda row, _: row.access,
+        "What": lambda row, _: row.expression + (" (kernel)" if row.origin == "kernel" else ""),
+        "Old": lambda row, _: row.old or "",
+        "New": _new_value,
+        "Callers": lambda row, _: " < ".join(row.stack[1:]),
+    }
+    if trace.request.access == "write":
+        del columns["Access"]
+    if not trace.request.frames:
+        del columns["Callers"]
+    return columns
+
+
+def _new_value(row: Row, _: int) -> str:
+    return "same" if row.new is not None and row.new == row.old else row.new or ""
 
 
 def ascii_only() -> bool:

@@ -11,8 +11,6 @@ import gdb
 
 from gdb_kwatch.core.access_words import WHO, AccessRequest, parse, told
 from gdb_kwatch.core.grammar import UsageError
-from gdb_kwatch.core.instruction import memory_accesses
-from gdb_kwatch.core.instruction import parse as parse_instruction
 from gdb_kwatch.core.traces import Accessor
 from gdb_kwatch.inferior.access import Access
 from gdb_kwatch.inferior.accesses import ByStops, Run, Watcher, watcher
@@ -73,23 +71,12 @@ class Found:
         return ",".join(names[:_THREADS_SHOWN]) + (f" +{more}" if more > 0 else "")
 
     def kind(self, row: Accessor, access: Access | None) -> str:
-        """Read or write: x86 traps both alike, but the instruction tells."""
         if row.kernel:
             return "kernel"
-        if self.request.access == "write":
-            return "write"
-        if access is not None and access.text and access.certain:
-            intel = gdb.parameter("disassembly-flavor") == "intel"
-            insn = parse_instruction(access.text, intel)
-            if insn is not None:
-                there = memory_accesses(insn, {}, 0, 8)
-                kinds = (any(one.reads for one in there), any(one.writes for one in there))
-                return {
-                    (True, False): "read",
-                    (False, True): "write",
-                    (True, True): "read/write",
-                }.get(kinds, "?")
-        return "write" if row.changes else "read"
+        if access is None:
+            return ""
+        changed = bool(row.changes)
+        return self.symbols.direction(row.ip, row.kernel, changed, row.registers)
 
     def instruction(self, access: Access | None) -> str:
         if access is None or not access.text:

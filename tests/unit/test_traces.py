@@ -104,7 +104,7 @@ def test_csv_has_a_heading():
     heading, first, second = written("t.csv").splitlines()
     assert heading.startswith("time,process,thread,lwp,pc")
     assert first.endswith("0,1,f;main")
-    assert ",kernel,0,,," in second
+    assert ",kernel,write,0,,," in second
 
 
 def test_chrome_events():

@@ -1,0 +1,121 @@
+"""What a row of `kwatch who` and `kwatch trace` says: values, accesses, counts, places."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import pytest
+from harness import line
+
+from gdb_kwatch.linux import filters as kernel
+
+REFUSED = kernel.why_not()
+pytestmark = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+
+
+def at(mark: str) -> str:
+    return f"records.c:{line('records.c', mark)}"
+
+
+def begin(gdb) -> None:
+    gdb.run_to(at("begin"))
+    gdb.cmd(f"break {at('end')}")
+
+
+def records(gdb, tmp_path) -> list[dict]:
+    gdb.cmd(f"kwatch trace export {tmp_path}/out.json")
+    return [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
+
+
+def who(gdb, words: str) -> list[dict]:
+    found = re.search(r"^\[\{.*\]$", gdb.cmd(f"kwatch who {words} -json"), re.M | re.S)
+    assert found
+    return json.loads(found.group(0))
+
+
+def test_what_a_pointer_pointed_to_is_not_made_up(session, tmp_path):
+    """It was "alpha" when it was written, and is "WIPED" when it is shown: neither is recorded."""
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd("kwatch trace text pair.name")
+        gdb.cont()
+        assert "WIPED" in gdb.value("text")
+        out = gdb.cmd("kwatch trace show")
+        rows = re.findall(r"point +(\S+) +(0x\S+(?: <\S+>)?) +(0x\S+ <\S+>)$", out, re.M)
+        start = int(gdb.value("(long)&words"))
+        there = ["0x0", *(f"{start + 16 * n:#x} <words{f'+{16 * n}' * bool(n)}>" for n in range(3))]
+        for name in ("text", "pair.name"):
+            assert [row[1:] for row in rows if row[0] == name] == list(zip(there, there[1:]))
+        assert rows[-1][2] in gdb.cmd("kwatch last pair.name")
+        for text in (out, gdb.cmd("kwatch last text"), gdb.cmd("kwatch trace summary")):
+            assert "WIPED" not in text
+        assert not [row for row in records(gdb, tmp_path) if "WIPED" in row["new"]]
+
+
+def test_a_struct_with_a_pointer_in_it(session, tmp_path):
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd("kwatch trace pair")
+        gdb.cont()
+        last = records(gdb, tmp_path)[-1]["new"]
+        assert re.fullmatch(
+            r"\{name = 0x[0-9a-f]+ <words\+32>, n = 0, call = 0x[0-9a-f]+ <done>\}", last
+        )
+
+
+def test_a_bit_field_is_its_bits(session, tmp_path):
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd("kwatch trace bits.middle bits.high")
+        gdb.cont()
+        found = [
+            (row["expression"], row["new"])
+            for row in records(gdb, tmp_path)
+            if f"{row['file']}:{row['line']}" == at(row["expression"].partition(".")[2])
+        ]
+        assert [new for name, new in found if name == "bits.middle"] == [
+            str(n) for n in range(1, 21)
+        ]
+        high = [str(-(n % 8)) for n in range(1, 21)]
+        assert [new for name, new in found if name == "bits.high"] == high
+        gdb.run_to(at("begin"))
+        rows = {row["line"]: row for row in who(gdb, "bits.middle")}
+        row = rows[line("records.c", "middle")]
+        assert (row["hits"], row["first_new"], row["last_new"]) == (20, "1", "20")
+
+
+def test_reads_are_told_from_writes(session, tmp_path):
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd("kwatch trace total -a")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace show -n 4")
+        assert re.findall(r"push_and_pop +(\S+) +total", out) == ["read", "write", "read", "write"]
+        kinds = [row["access"] for row in records(gdb, tmp_path)]
+        assert kinds == ["read", "write", "read", "write"] * 30
+        gdb.cmd(f"kwatch trace export {tmp_path}/out.csv")
+        with open(tmp_path / "out.csv", newline="") as file:
+            assert [row["access"] for row in csv.DictReader(file)] == kinds
+        gdb.cmd(f"kwatch trace export {tmp_path}/out.perfetto.json")
+        events = json.loads((tmp_path / "out.perfetto.json").read_text())["traceEvents"]
+        assert [e["args"]["access"] for e in events if e["ph"] == "i"] == kinds
+        gdb.run_to(at("begin"))
+        rows = who(gdb, "total -a")
+        kinds = {row["instruction"].split()[0]: row["access"] for row in rows}
+        assert (kinds["push"], kinds["pop"]) == ("read", "write")
+        assert {row["hits"] for row in rows} == {30}
+
+
+def test_what_cannot_be_read_is_told_in_gdbs_words(session):
+    with session("records") as gdb:
+        begin(gdb)
+        for words in ("who *(int *)0", "who *text", "who text[0]", "trace *(int *)0"):
+            assert gdb.cmd(f"kwatch {words}").strip() == "Cannot access memory at address 0x0"
+        gdb.cmd("kwatch trace text")
+        gdb.cont()
+        assert "alpha" not in gdb.cmd("kwatch trace show -n 99999999999999999999")
+        assert "Invalid thread ID: abc" in gdb.cmd("kwatch trace show -thread abc")
+        assert "-line abc: it takes LINE" in gdb.cmd("kwatch trace show -line abc")
+        assert "No such records" in gdb.cmd("kwatch trace show -line 9999")
