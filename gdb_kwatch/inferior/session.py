@@ -285,6 +285,11 @@ class Session:
         for watch in self.registry.catch_up():
             self.engine.mend(watch)
         failed, self._resumed = self._resumed, False
+        if self._stale:
+            # After ``file`` gdb 10 relocates the program when all its events have been sent.
+            self._stale = False
+            self.refresh(moved=True)
+            self.serve()
         self.registry.slots.count_lost()
         if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
             self.registry.reseat()
@@ -446,6 +451,7 @@ class Session:
             if watch.progspace == event.progspace:
                 watch.pid = -1
         self.after_exec.called(event.progspace)
+        self._stale = bool(self.registry.watches)
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:

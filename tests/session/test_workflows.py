@@ -236,7 +236,7 @@ def test_symbols_read_anew_lose_no_slot(session, program):
         gdb.cmd(f"file {program('simultaneous')}")
         assert "3 watchpoints hit by one instruction" in gdb.cont()
         gdb.cmd("delete 2")
-        out = "".join(gdb.cmd(f"kwatch {name}") for name in ("s.a", "other"))
+        out = "".join(gdb.cmd(f"kwatch {name}") for name in ("s.a", "spare"))
         assert "waits" not in out
         assert "3 watchpoints hit by one instruction" in gdb.cont()
 
