@@ -46,6 +46,9 @@ class Arbitration:
         self.renewed = renewed
         # How many perf events this gdb itself has on a thread, as each user of perf counts them.
         self.own_events: list[Callable[[int], int]] = []
+        # What kwatch itself watches with no watchpoint, by the name that the user knows: the
+        # arbiter takes it for foreign.
+        self.users: dict[str, tuple[gdb.Progspace, frozenset[Piece]]] = {}
         # What else is to be done once a watchpoint came or went.
         self.followers: list[Callable[[Watch], None]] = []
         self._notes: list[tuple[Watch, str]] = []
@@ -181,16 +184,32 @@ class Arbitration:
             self.arbiter.live(space, alive)
 
     def foreign_slots(self, space: gdb.Progspace) -> int:
-        """How many slots of its threads others were found to hold."""
+        """How many slots of its threads are held by others than watchpoints."""
         return self._foreign.get(space, 0)
+
+    def used(self, space: gdb.Progspace) -> list[tuple[str, frozenset[Piece]]]:
+        """Which of these are kwatch's own, and for what."""
+        if not self.foreign_slots(space):
+            return []
+        return [(name, pieces) for name, (of, pieces) in self.users.items() if of == space]
+
+    def strangers(self, space: gdb.Progspace) -> int:
+        """And how many are nobody's that is known here."""
+        known = sum(len(pieces) for _, pieces in self.used(space))
+        return max(self.foreign_slots(space) - known, 0)
+
+    def others(self, space: gdb.Progspace) -> str:
+        """Who has these slots, in short."""
+        names = [name for name, _ in self.used(space)]
+        return ", ".join(names + [FOREIGN] * bool(self.strangers(space)))
 
     def _alive(self, space: gdb.Progspace) -> bool:
         return any(i.pid for i in gdb.inferiors() if gdbfacts.program_of(i) == space)
 
     def foreign_of(self, number: int) -> int:
-        """The same, of an inferior by its number."""
-        spaces = {i.num: gdbfacts.program_of(i) for i in gdb.inferiors()}
-        return self._foreign.get(spaces.get(number), 0)
+        """`strangers` of an inferior by its number."""
+        space = next((gdbfacts.program_of(i) for i in gdb.inferiors() if i.num == number), None)
+        return self.strangers(space) if space is not None else 0
 
     def probe(self) -> bool:
         """Find the slots that others hold on the threads of the current program, before gdb fails
@@ -283,7 +302,7 @@ class Arbitration:
         if cause is not None and cause is not watch:
             to = f" to {cause.name}"
         elif self.foreign_slots(watch.progspace):
-            to = f" to {FOREIGN}"
+            to = f" to {self.others(watch.progspace)}"
         name = f"{watch.name} ({priority_name(request.priority)})"
         self.note(watch, f"{name} gave up {_slots_of(watch)}{to}")
 
@@ -342,9 +361,10 @@ class Arbitration:
             lines.append(
                 f"  {other.owner.mention}  ({size} slot{'s' if size > 1 else ''}{wait}{where})"
             )
-        foreign = self.foreign_slots(space)
-        if foreign:
-            lines.append(f"  {FOREIGN}: {WHO}  ({foreign} slot{'s' if foreign > 1 else ''})")
+        held = [(name, len(pieces)) for name, pieces in self.used(space)]
+        if self.strangers(space):
+            held.append((f"{FOREIGN}: {WHO}", self.strangers(space)))
+        lines += [f"  {name}  ({count} slot{'s' if count > 1 else ''})" for name, count in held]
         lost = self._lost.get(space, 0)
         if lost:
             lines.append(f"  {LOST}  ({lost} slot{'s' if lost > 1 else ''})")

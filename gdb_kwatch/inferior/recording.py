@@ -17,6 +17,7 @@ import gdb
 from gdb_kwatch.core import filters
 from gdb_kwatch.core.access_words import AccessRequest
 from gdb_kwatch.core.conditions import Node
+from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.exports import Row
 from gdb_kwatch.core.filters import KERNEL, RecordLayout, Source
 from gdb_kwatch.core.grammar import Request
@@ -389,6 +390,8 @@ class Trace:
         recording.drain(store)
         if not isinstance(recording, ByStops):
             session.lost_traps.join(NAME, self._found_by_stop)
+            pieces = frozenset[Piece]().union(*(target.pieces for target in targets))
+            session.registry.slots.users[NAME] = gdb.current_progspace(), pieces
         gdb.events.cont.connect(self._at_cont)
         gdb.events.stop.connect(self._at_stop)
         gdb.events.exited.connect(self._at_exited)
@@ -491,6 +494,7 @@ class Trace:
             self._thread.stop()
             self.numbers.close()
             self.session.lost_traps.leave(NAME)
+            self.session.registry.slots.users.pop(NAME, None)
             gdb.events.cont.disconnect(self._at_cont)
             gdb.events.stop.disconnect(self._at_stop)
             gdb.events.exited.disconnect(self._at_exited)

@@ -112,12 +112,18 @@ def target_of(expression: str, access: str) -> Target:
     return target
 
 
-def check_slots(session: Session, targets: Iterable[Target], what: str) -> None:
-    """Whether the registers have room for these beside what is set.  Raises gdb.GdbError."""
+def check_slots(
+    session: Session, targets: Iterable[Target], what: str, instead_of: str = ""
+) -> None:
+    """Whether the registers have room for these beside what is set; ``instead_of``: a user that is
+    about to leave.  Raises gdb.GdbError."""
     session.look()
+    session.at_prompt()  # which finds what slots perf has
     wanted = [piece for target in targets for piece in target.pieces]
     used = session.registry.pieces_in_use()
-    free = max(SLOTS - len(used), 0)
+    slots, space = session.registry.slots, gdb.current_progspace()
+    leaving = sum(len(pieces) for name, pieces in slots.used(space) if name == instead_of)
+    free = max(SLOTS - len(used) - slots.foreign_slots(space) + leaving, 0)
     if len(wanted) > free:
         raise gdb.GdbError(
             f"No hardware slot free for {what}: it needs {len(wanted)} of {SLOTS}, {free} free.\n"

@@ -19,7 +19,7 @@ from gdb_kwatch.core.filters import RecordLayout
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.core.traces import Store, bar, sparkline
 from gdb_kwatch.inferior.compiling import compiled
-from gdb_kwatch.inferior.recording import ByStops, Trace, recorder
+from gdb_kwatch.inferior.recording import NAME, ByStops, Trace, recorder
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import check_slots, target_of, where
 
@@ -78,9 +78,7 @@ class Tracing:
             raise gdb.GdbError(str(error)) from None
         except gdb.GdbError as error:
             raise gdb.GdbError(told(str(error), argument, TRACE)) from None
-        if self.trace is not None:
-            self.trace.end("another was begun")  # its slots are free
-        check_slots(self.session, targets, "kwatch trace")
+        check_slots(self.session, targets, NAME, instead_of=NAME)
         nodes, reasons = zip(*(compiled(request.condition, target) for target in targets))
         size = max(target.region.length for target in targets)
         layout = RecordLayout(min(-(-size // 8) * 8, filters.VALUE_MOST), request.frames)
@@ -92,7 +90,13 @@ class Tracing:
                 raise gdb.GdbError(f"{request.spill}: {error.strerror}") from None
         store = Store(layout, max(int(gdb.parameter("kwatch trace-limit")), 1), spill)
         why_not = next(filter(None, reasons), "")
-        recording = recorder(self.session, targets, request, list(nodes), why_not, layout)
+        if self.trace is not None:
+            self.trace.end("another was begun")  # its slots are free
+        try:
+            recording = recorder(self.session, targets, request, list(nodes), why_not, layout)
+        except BaseException:
+            store.close()
+            raise
         if self.trace is not None:
             self.trace.close()
         self.trace = Trace(self.session, targets, request, store, recording, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gdb
@@ -11,6 +11,7 @@ import gdb
 from gdb_kwatch.core.arbiter import priority_name
 from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, Piece, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
+from gdb_kwatch.inferior import gdbfacts
 from gdb_kwatch.inferior.arbitration import WHO
 from gdb_kwatch.inferior.kernel_watch import KernelWatch
 from gdb_kwatch.inferior.session import Session
@@ -141,8 +142,11 @@ class Views:
 
     def _state(self, watch: Watch) -> str:
         behind = ", ".join(str(other.number) for other in self._behind(watch))
-        if watch.waits and self.session.registry.slots.foreign_slots(watch.progspace):
-            behind += ", foreign" if behind else "foreign"
+        slots = self.session.registry.slots
+        if watch.waits and slots.foreign_slots(watch.progspace):
+            others = [name for name, _ in slots.used(watch.progspace)]
+            others += ["foreign"] * bool(slots.strangers(watch.progspace))
+            behind = ", ".join([behind] * bool(behind) + others)
         return self.state_of(watch) + (f" behind {behind}" if behind else "")
 
     def state_of(self, watch: Watch) -> str:
@@ -183,8 +187,9 @@ class Views:
                         "access": ACCESS_NAMES[piece.rw & 3],
                         "kernel_only": bool(piece.rw & KERNEL_ONLY),
                         "owners": [watch.number for watch in watches],
+                        "holder": holder,
                     }
-                    for piece, watches in self.session.kernel.arming.held_on(thread.lwp)
+                    for piece, watches, holder in self._by_perf(thread)
                 ],
             }
             for thread in self.threads.all()
@@ -215,7 +220,7 @@ class Views:
         self.session.at_prompt()
         rows = []
         by_perf = self._perf_rows(mine)
-        foreign = self.session.registry.slots.foreign_slots(gdb.current_progspace())
+        foreign = self.session.registry.slots.strangers(gdb.current_progspace())
         unused = SLOTS - len(mine.registers.pieces()) - foreign - len(by_perf)
         for slot in range(SLOTS):
             piece = mine.registers.piece(slot)
@@ -260,14 +265,25 @@ class Views:
                 f"0x{piece.address:016x}",
                 str(piece.length),
                 ACCESS_NAMES[piece.rw & 3] + (" by kernel" if piece.rw & KERNEL_ONLY else ""),
-                "; ".join(watch.mention for watch in watches),
+                holder or "; ".join(watch.mention for watch in watches),
             ]
-            for piece, watches in self.session.kernel.arming.held_on(mine.lwp)
+            for piece, watches, holder in self._by_perf(mine)
         ]
+
+    def _by_perf(self, thread: ThreadSlots) -> Iterator[tuple[Piece, list[Watch], str | None]]:
+        """What kwatch watches by perf on a thread, and for whom: watchpoints, or what has none."""
+        for piece, watches in self.session.kernel.arming.held_on(thread.lwp):
+            yield piece, watches, None
+        spaces = {i.num: gdbfacts.program_of(i) for i in gdb.inferiors()}
+        space = spaces.get(thread.inferior)
+        if space is not None:
+            for name, pieces in self.session.registry.slots.used(space):
+                for piece in sorted(pieces):
+                    yield piece, [], name
 
     def _foreign(self) -> list[str]:
         """What others hold on the threads of this program."""
-        count = self.session.registry.slots.foreign_slots(gdb.current_progspace())
+        count = self.session.registry.slots.strangers(gdb.current_progspace())
         return [f"foreign: {count_of(count, 'slot')} held by {WHO}"] if count else []
 
     def _others(self, mine: ThreadSlots, threads: list[ThreadSlots]) -> list[str]:

@@ -250,6 +250,34 @@ def test_the_slots_of_a_trace_are_given_to_nobody_else(session):
         assert [row["state"] for row in gdb.list().values()].count("installed") == 4
 
 
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_who_holds_its_slots_is_said(session):
+    with session("trace") as gdb:
+        begin(gdb, "bpf", 10)
+        gdb.cmd("kwatch trace place count_a")
+        text = gdb.cmd("kwatch slots")
+        assert len(re.findall(r"^perf +0x[0-9a-f]+ +8 +write +kwatch trace$", text, re.M)) == 2
+        assert "foreign" not in text
+        (thread,) = gdb.json("kwatch slots")
+        assert thread["foreign"] == 0
+        assert [slot["holder"] for slot in thread["perf"]] == ["kwatch trace"] * 2
+        gdb.script("kwatch count_b\nkwatch count_c\n")
+        waits = gdb.cmd("kwatch rounds")
+        assert "waits for a slot: it needs 1 of 4, 0 free" in waits
+        assert "  kwatch trace  (2 slots)" in waits
+        assert "foreign" not in waits
+        assert "kwatch trace" in gdb.cmd("kwatch list")
+        refused = gdb.cmd("kwatch who rounds")
+        assert "No hardware slot free for kwatch who rounds: it needs 1 of 4, 0 free" in refused
+        assert "  kwatch trace  (2 slots)" in refused
+        # A new trace takes the place of the old one; one that is refused leaves it.
+        assert "No hardware slot free" in gdb.cmd("kwatch trace place count_a rounds")
+        assert "ended" not in gdb.cmd("kwatch trace")
+        assert "Tracing count_a: in the kernel" in gdb.cmd("kwatch trace count_a")
+        gdb.cmd("kwatch trace stop")
+        assert "kwatch trace" not in gdb.cmd("kwatch slots")
+
+
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
 def test_a_user_without_rights_is_told_and_served(session):
     with session("trace", before=NOBODY) as gdb:
