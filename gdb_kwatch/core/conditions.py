@@ -48,9 +48,23 @@ class Watched:
 
 @dataclass(frozen=True)
 class Load:
-    """What stands at an address of the program's."""
+    """What stands at an address of the program's.
+
+    length: so many bytes are read, where it is not the size of ``kind``
+    """
 
     address: Node
+    kind: Kind
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Bits:
+    """``width`` bits of a number of 64, from ``start`` on: a bit-field, a part of a register."""
+
+    node: Node
+    start: int
+    width: int
     kind: Kind
 
 
@@ -78,9 +92,16 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Convert:
+    """A cast.
+
+    boolean: to a C bool, 1 for all but 0
+    unsure: as Binary has it
+    """
+
     node: Node
     kind: Kind
-    boolean: bool = False  # to a C bool: 1 for all but 0
+    boolean: bool = False
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,11 +119,15 @@ class Unary:
 @dataclass(frozen=True)
 class Binary:
     """Arithmetic of two operands of one kind, which is the result's; a shift's right one may be
-    of another."""
+    of another.
+
+    unsure: gdb is to decide where a negative result is far too large for its kind (`_certain`)
+    """
 
     operator: str
     left: Node
     right: Node
+    unsure: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -148,10 +173,23 @@ class Choose:
         return self.yes.kind
 
 
+@dataclass(frozen=True)
+class Sequence:
+    """``first, then``."""
+
+    first: Node
+    then: Node
+
+    @property
+    def kind(self) -> Kind:
+        return self.then.kind
+
+
 Node = Union[
     Number,
     Watched,
     Load,
+    Bits,
     CpuRegister,
     ThreadId,
     Unknown,
@@ -162,6 +200,7 @@ Node = Union[
     Not,
     Logic,
     Choose,
+    Sequence,
 ]
 
 
@@ -216,6 +255,10 @@ class Translation:
             program.extend(R0, node.kind.size, node.kind.signed)
         elif isinstance(node, Load):
             self._load(node, depth)
+        elif isinstance(node, Bits):
+            self.value(node.node, depth)
+            program.alu("lsh", R0, 64 - node.start - node.width)
+            program.alu("arsh" if node.kind.signed else "rsh", R0, 64 - node.width)
         elif isinstance(node, CpuRegister):
             self._register(node)
         elif isinstance(node, ThreadId):
@@ -228,6 +271,8 @@ class Translation:
             if node.boolean:
                 self._truth(node.node.kind)
             else:
+                if node.unsure:
+                    self._certain(R0, node.kind.size)
                 program.extend(R0, node.kind.size, node.kind.signed)
         elif isinstance(node, Unary):
             self.value(node.node, depth)
@@ -244,6 +289,9 @@ class Translation:
             self._logic(node, depth)
         elif isinstance(node, Choose):
             self._choose(node, depth)
+        elif isinstance(node, Sequence):
+            self.value(node.first, depth)
+            self.value(node.then, depth)
         else:
             self._two(node, depth)
 
@@ -262,7 +310,7 @@ class Translation:
         program.store(R10, frame.scratch, 0)
         program.mov(R1, R10)
         program.alu("add", R1, frame.scratch)
-        program.mov(R2, node.kind.size)
+        program.mov(R2, node.length or node.kind.size)
         program.call("probe_read_user")
         fine = program.new_label()
         program.jump_if("eq", R0, 0, fine)
@@ -320,8 +368,12 @@ class Translation:
         if isinstance(node, Compare):
             self._compare(node)
         elif node.operator in _ARITHMETIC:
+            if node.unsure and node.operator == "*" and node.kind.size == 8:
+                self._certain_product()
             program.alu(_ARITHMETIC[node.operator], R1, R0)
             program.mov(R0, R1)
+            if node.unsure and node.operator == "*" and node.kind.size < 8:
+                self._certain(R0, node.kind.size)
             program.extend(R0, node.kind.size, node.kind.signed)
         elif node.operator in ("<<", ">>"):
             self._shift(node)
@@ -354,12 +406,58 @@ class Translation:
         program.jump(done)
         program.label(valid)
         if node.operator == "<<":
+            program.mov(R2, R1)
             program.alu("lsh", R1, R0)
+            if node.unsure:
+                self._certain_shift(kind.size)
         else:
             program.alu("arsh" if kind.signed else "rsh", R1, R0)
         program.mov(R0, R1)
         program.extend(R0, kind.size, kind.signed)
         program.label(done)
+
+    # gdb 15 to 17 compute with numbers of any size and export the result, |x| where a negative x is
+    # still negative with 2 ** bits added (`gdb_mpz::export_bits`): (unsigned char) -257 is 1.
+
+    def _certain(self, register: Register, size: int) -> None:
+        """Let gdb decide where that is."""
+        if size == 8:
+            return
+        fine = self.program.new_label()
+        self.program.number(R2, -(1 << 8 * size))
+        self.program.jump_if("sge", register, R2, fine)
+        self._fail(UNKNOWN)
+        self.program.label(fine)
+
+    def _certain_product(self) -> None:
+        """The same for R1 * R0 of 64 bits: fine where the signs are the same, or both are small."""
+        program = self.program
+        fine, unsure = program.new_label(), program.new_label()
+        program.mov(R2, R1)
+        program.alu("xor", R2, R0)
+        program.jump_if("sge", R2, 0, fine)
+        for register in (R0, R1):
+            program.mov(R2, register)
+            program.extend(R2, 4, True)
+            program.jump_if("ne", R2, register, unsure)
+        program.jump(fine)
+        program.label(unsure)
+        self._fail(UNKNOWN)
+        program.label(fine)
+
+    def _certain_shift(self, size: int) -> None:
+        """The same for R1 = R2 << R0."""
+        if size < 8:
+            self._certain(R1, size)
+            return
+        program = self.program
+        fine = program.new_label()
+        program.jump_if("sge", R2, 0, fine)
+        program.mov(R3, R1)
+        program.alu("arsh", R3, R0)
+        program.jump_if("eq", R3, R2, fine)
+        self._fail(UNKNOWN)
+        program.label(fine)
 
     def _divide(self, node: Binary) -> None:
         """BPF divides without sign; the sign is put on again: of the quotient, or as the
@@ -406,7 +504,7 @@ def _signed64(value: int) -> int:
 
 def parts(node: Node) -> list[Node]:
     """The nodes below one."""
-    if isinstance(node, (Convert, Unary, Not)):
+    if isinstance(node, (Bits, Convert, Unary, Not)):
         return [node.node]
     if isinstance(node, Load):
         return [node.address]
@@ -414,4 +512,6 @@ def parts(node: Node) -> list[Node]:
         return [node.left, node.right]
     if isinstance(node, Choose):
         return [node.test, node.yes, node.no]
+    if isinstance(node, Sequence):
+        return [node.first, node.then]
     return []

@@ -41,6 +41,7 @@ class Source:
 
     only, without: ranges of code, [start, end), of which the access must, or must not, be
     on_change: take only those that changed the value
+    bits: of a bit-field, its first bit and their number; only they count as the value then
     """
 
     address: int
@@ -49,6 +50,7 @@ class Source:
     without: tuple[tuple[int, int], ...] = ()
     on_change: bool = False
     condition: Node | None = None
+    bits: tuple[int, int] | None = None
 
     @property
     def value_size(self) -> int:
@@ -270,6 +272,12 @@ class _Writer:
         for offset in offsets:
             p.load(R1, R10, _NEW + offset)
             p.load(R2, R10, _OLD + offset)
+            if self.source.bits is not None:
+                start, width = self.source.bits
+                p.alu("xor", R1, R2)
+                p.alu("lsh", R1, 64 - start - width)
+                p.alu("rsh", R1, 64 - width)
+                p.mov(R2, 0)
             p.jump_if("ne", R1, R2, changed)
         p.jump(label)
         p.label(changed)

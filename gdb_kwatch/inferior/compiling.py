@@ -1,32 +1,41 @@
 """From a condition's text to the tree that runs in the kernel, by gdb's own understanding of it.
 
-The text is taken apart here; every name, literal and type is looked up by gdb.  Promotions are
-those of ``binop_promote`` and ``unop_promote`` (gdb/eval.c) for C and C++, results those of
-``scalar_binop``, ``value_equal`` and ``value_less`` (gdb/valarith.c, valops.c).  Whatever is not
-understood exactly is not compiled, and the reason is told.
+The text is taken apart here; every name, literal and type is looked up by gdb (`operands`).
+Promotions are those of ``binop_promote`` and ``unop_promote`` (gdb/eval.c) for C and C++, results
+those of ``scalar_binop``, ``value_equal`` and ``value_less`` (gdb/valarith.c, valops.c).  Whatever
+is not understood exactly is not compiled, and the reason is told.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import gdb
 
 from gdb_kwatch.core import conditions as tree
-from gdb_kwatch.core.bpf import PT_REGS, Program
+from gdb_kwatch.core.bpf import Program
+from gdb_kwatch.core.condition_text import Untold, tokens, type_words
 from gdb_kwatch.core.conditions import INT, UNSIGNED_LONG, Kind, Node, TooComplex
 
 from . import gdbfacts
-from .lvalues import is_signed
+from .operands import (
+    NotCompiled,
+    Operand,
+    at,
+    constant,
+    folded,
+    kind_of,
+    member,
+    named,
+    not_between_classes,
+    number,
+    plain,
+    special,
+)
 from .targets import Target
 
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*(?![\w.]))|(?P<char>'(?:[^'\\]|\\.)+')"
-    r"|(?P<name>\$?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*)"
-    r"|(?P<operator>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>?:().,\[\]=])|(?P<other>\S))"
-)
 _LEVELS = (
     ("||",),
     ("&&",),
@@ -41,56 +50,27 @@ _LEVELS = (
 )
 _COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 _BITS = ("&", "|", "^")
-_INTEGRAL = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_CHAR, gdb.TYPE_CODE_BOOL, gdb.TYPE_CODE_ENUM)
-_REGISTERS = {"pc": "rip", "sp": "rsp", "fp": "rbp"}
-_MOST_THREADS = 16
-_TYPE_TOKEN = re.compile(r"[A-Za-z_]\w*(?:::\w+)*$|\*$")
+_CPP_CASTS = ("static_cast", "reinterpret_cast")
 
 
-class NotCompiled(Exception):
-    """The condition is for gdb alone; the text says why."""
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A value: its tree, or, where it stands in memory, the tree of its address; and gdb's type
-    of it, without typedefs and qualifiers."""
-
-    type: gdb.Type
-    node: Node | None = None
-    address: Node | None = None
-
-    @property
-    def code(self) -> int:
-        return int(self.type.code)
-
-    @property
-    def is_bool(self) -> bool:
-        return self.code == gdb.TYPE_CODE_BOOL
-
-    @property
-    def is_pointer(self) -> bool:
-        return self.code == gdb.TYPE_CODE_PTR
-
-    @property
-    def is_integral(self) -> bool:
-        return self.code in _INTEGRAL
-
-
-def compiled(condition: str | None, target: Target, local: bool = False) -> tuple[Node | None, str]:
+def compiled(
+    condition: str | None, target: Target, afresh: bool = False
+) -> tuple[Node | None, str]:
     """The tree of a condition, or None and why not; (None, "") where there is no condition.
 
-    ``local``: the watched expression names locals, so that a condition which is more than the
-    expression itself would need its frame.
+    ``afresh``: the watched expression, in its own condition, is what it names at each access, as
+    gdb has it, and not what it named when it was set.
     """
     if condition is None:
         return None, ""
     try:
-        node = _Parser(condition, target).all()
+        node = _Parser(condition, target, afresh).all()
         _try(node)
-    except (NotCompiled, TooComplex) as error:
+    except (NotCompiled, TooComplex, Untold) as error:
         return None, str(error)
-    except (gdb.error, gdb.MemoryError, RecursionError, OverflowError) as error:
+    except RecursionError:
+        return None, "it is nested too deeply"
+    except (gdb.error, gdb.MemoryError, OverflowError) as error:
         return None, str(error) or type(error).__name__
     return node, ""
 
@@ -107,54 +87,33 @@ def _language() -> str:
     return found.group(1) if found else "?"
 
 
-def _plain(kind: gdb.Type) -> gdb.Type:
-    return kind.strip_typedefs().unqualified()
-
-
-def kind_of(kind: gdb.Type) -> Kind:
-    """Size and sign of a type of integers or pointers.  Raises NotCompiled."""
-    if kind.code == gdb.TYPE_CODE_PTR:
-        if kind.sizeof != 8:
-            raise NotCompiled("pointers are not of 8 bytes")
-        return UNSIGNED_LONG
-    if kind.code == gdb.TYPE_CODE_FLT:
-        raise NotCompiled("floating point")
-    if kind.code not in _INTEGRAL or kind.sizeof not in (1, 2, 4, 8):
-        raise NotCompiled(f"a value of type {kind}")
-    return Kind(int(kind.sizeof), is_signed(kind))
-
-
 @functools.lru_cache(maxsize=1)
 def narrows_wrongly() -> bool:
     """Whether this gdb loses the sign where it cuts a negative number: in 16.3,
-    ``p (unsigned char) -257`` is 1 (``gdb_mpz::truncate``); 13.1 and 18.1 have 255, as C.
-
-    What overflows without a cast is as in C here, in such a gdb too.
-    """
+    ``p (unsigned char) -257`` is 1 (``gdb_mpz::export_bits``); 13.1 and 18.1 have 255, as C."""
     return int(gdb.parse_and_eval("(unsigned char) -257")) != 255
 
 
 class _Parser:
     """One condition.  Each method returns the operand of what it has read."""
 
-    def __init__(self, text: str, target: Target) -> None:
-        self.text = text
+    def __init__(self, text: str, target: Target, afresh: bool) -> None:
         self.target = target
-        self.language = _language()
-        if self.language not in ("c", "c++"):
-            raise NotCompiled(f"the language is {self.language}")
-        self.tokens: list[str] = []
-        self.kinds: list[str] = []
-        for match in _TOKEN.finditer(text):
-            kind = str(match.lastgroup)
-            if kind == "other":
-                raise NotCompiled(f"`{match.group(kind)}' is not understood")
-            self.tokens.append(match.group(kind))
-            self.kinds.append(kind)
+        self.afresh = afresh
+        language = _language()
+        if language not in ("c", "c++"):
+            raise NotCompiled(f"the language is {language}")
+        self.found = tokens(text)
+        self.tokens = [token.text for token in self.found]
+        self.kinds = [token.kind for token in self.found]
         self.at = 0
-        self.watched = [m.group(m.lastgroup) for m in _TOKEN.finditer(target.expression)]
-        self.int_type = _plain(gdb.parse_and_eval("1").type)
-        self.truth_type = _plain(gdb.parse_and_eval("1 == 1").type)
+        try:
+            self.watched = [token.text for token in tokens(target.expression)]
+        except Untold:
+            self.watched = []
+        self.int_type = plain(gdb.parse_and_eval("1").type)
+        self.truth_type = plain(gdb.parse_and_eval("1 == 1").type)
+        self.unsure = narrows_wrongly()
 
     # Reading.
 
@@ -175,39 +134,71 @@ class _Parser:
         self.at += 1
 
     def all(self) -> Node:
-        found = self.value(self.choice())
+        found = self.as_test(self.value(self.expression()))
         if self.at < len(self.tokens):
-            token = self.peek()
-            if token == "=":
-                raise NotCompiled("an assignment")
-            raise NotCompiled(f"`{token}' is not understood")
+            raise NotCompiled(f"`{self.peek()}' is not understood")
         return self.node(found)
 
     # What gdb's types make of operands.
 
     def value(self, operand: Operand) -> Operand:
         """Read from memory; an array becomes the address of its first element."""
-        if operand.node is not None:
+        if operand.node is not None or operand.either is not None:
             return operand
         assert operand.address is not None
         if operand.code == gdb.TYPE_CODE_ARRAY:
-            return Operand(_plain(operand.type.target()).pointer(), operand.address)
+            return Operand(plain(operand.type.target()).pointer(), operand.address)
+        if operand.code == gdb.TYPE_CODE_FUNC:
+            return Operand(operand.type.pointer(), operand.address)
         kind = kind_of(operand.type)
+        length = (sum(operand.bits) + 7) // 8 if operand.bits else kind.size
         region = self.target.region
-        if operand.address == tree.Number(region.address, UNSIGNED_LONG) and (
-            kind.size == region.length
-        ):
-            return Operand(operand.type, tree.Watched("new", kind))
-        return Operand(operand.type, tree.Load(operand.address, kind))
+        watched = operand.address == number(region.address) and length == region.length
+        if operand.bits is None:
+            load: Node = tree.Load(operand.address, kind)
+            return Operand(operand.type, tree.Watched("new", kind) if watched else load)
+        load = tree.Load(operand.address, UNSIGNED_LONG, length)
+        whole = tree.Watched("new", UNSIGNED_LONG) if watched else load
+        return Operand(operand.type, tree.Bits(whole, *operand.bits, kind))
 
     def node(self, operand: Operand) -> Node:
         kind_of(operand.type)
         assert operand.node is not None
         return operand.node
 
+    def each(self, operand: Operand, make: Callable[[Operand], Operand]) -> Operand:
+        """``make`` of a value; of both, where ?: chooses between values of two types."""
+        if operand.either is None:
+            return make(operand)
+        test, yes, no = operand.either
+        return self.chosen(test, self.each(yes, make), self.each(no, make))
+
+    def chosen(self, test: Node, yes: Operand, no: Operand) -> Operand:
+        """``test ? yes : no``, of two that are alike: two values, or two places."""
+        alike = yes.type == no.type or (
+            yes.is_integral and yes.code == no.code and kind_of(yes.type) == kind_of(no.type)
+        )
+        if alike and yes.node is not None and no.node is not None:
+            return Operand(yes.type, tree.Choose(test, yes.node, no.node))
+        alike = alike and yes.bits is None and no.bits is None
+        if alike and yes.address is not None and no.address is not None:
+            return Operand(yes.type, address=tree.Choose(test, yes.address, no.address))
+        return Operand(yes.type, either=(test, self.value(yes), self.value(no)))
+
+    def truth_of(self, operand: Operand) -> Operand:
+        """Whether it is not 0."""
+        one = Operand(self.truth_type, tree.Number(1, self.truth_kind))
+        none = Operand(self.truth_type, tree.Number(0, self.truth_kind))
+        return self.chosen(self.node(operand), one, none)
+
+    def as_test(self, operand: Operand) -> Operand:
+        """A value of which only that matters."""
+        return operand if operand.either is None else self.each(operand, self.truth_of)
+
     def promoted(self, operand: Operand) -> Operand:
         """``unop_promote``: what is smaller than int becomes int."""
         if not operand.is_integral:
+            kind_of(operand.type)
             raise NotCompiled(f"arithmetic on a value of type {operand.type}")
         if kind_of(operand.type).size < INT.size:
             return Operand(self.int_type, tree.Convert(self.node(operand), INT))
@@ -231,7 +222,7 @@ class _Parser:
     def integer(self, kind: Kind) -> gdb.Type:
         """The type that a result of ``kind`` has: what matters is its size and sign."""
         names = {4: "int", 8: "long"}
-        return _plain(
+        return plain(
             gdb.lookup_type(names[kind.size] if kind.signed else f"unsigned {names[kind.size]}")
         )
 
@@ -244,19 +235,38 @@ class _Parser:
 
     # Operators.
 
+    def expression(self) -> Operand:
+        """With commas: what is before one is evaluated, and read only where that takes it."""
+        found = self.choice()
+        while self.peek() == ",":
+            self.take()
+            found = self.after(found, self.choice())
+        return found
+
+    def after(self, before: Operand, last: Operand) -> Operand:
+        first = self.effect(before)
+        if first is None:
+            return last
+        if last.node is None and last.address is not None:
+            return Operand(last.type, None, tree.Sequence(first, last.address), last.bits)
+        return self.each(last, lambda one: Operand(one.type, tree.Sequence(first, self.node(one))))
+
+    def effect(self, operand: Operand) -> Node | None:
+        """What must be evaluated of an operand that is not used."""
+        operand = self.as_test(operand)
+        node = operand.node if operand.node is not None else operand.address
+        return None if isinstance(node, (tree.Number, tree.Watched)) else node
+
     def choice(self) -> Operand:
         test = self.binary(0)
         if self.peek() != "?":
             return test
         self.take()
-        yes = self.value(self.choice())
+        yes = self.expression()
         self.expect(":")
-        no = self.value(self.choice())
-        if kind_of(yes.type) != kind_of(no.type) or yes.code != no.code:
-            raise NotCompiled("?: with branches of two types")
-        return Operand(
-            yes.type, tree.Choose(self.node(self.value(test)), self.node(yes), self.node(no))
-        )
+        no = self.choice()
+        truth = self.node(self.as_test(self.value(test)))
+        return self.chosen(truth, yes, no)
 
     def binary(self, level: int) -> Operand:
         if level == len(_LEVELS):
@@ -270,9 +280,13 @@ class _Parser:
     def apply(self, operator: str, one: Operand, other: Operand) -> Operand:
         left, right = self.value(one), self.value(other)
         if operator in ("&&", "||"):
-            return self.truth(
-                tree.Logic(operator, self.node(left), self.node(right), self.truth_kind)
-            )
+            first, second = (self.node(self.as_test(side)) for side in (left, right))
+            return self.truth(tree.Logic(operator, first, second, self.truth_kind))
+        return self.each(
+            left, lambda first: self.each(right, lambda second: self.two(operator, first, second))
+        )
+
+    def two(self, operator: str, left: Operand, right: Operand) -> Operand:
         if left.is_pointer or right.is_pointer:
             return self.pointers(operator, left, right)
         if not left.is_integral or not right.is_integral:
@@ -285,7 +299,8 @@ class _Parser:
         first, second, kind = self.common(left, right)
         if operator in _COMPARISONS:
             return self.truth(tree.Compare(operator, first, second, self.truth_kind))
-        return Operand(self.integer(kind), tree.Binary(operator, first, second))
+        unsure = self.unsure and operator == "*" and kind.signed
+        return Operand(self.integer(kind), tree.Binary(operator, first, second, unsure))
 
     def shift(self, operator: str, left: Operand, right: Operand) -> Operand:
         """gdb promotes the left operand only, and takes no bool for a count."""
@@ -295,7 +310,8 @@ class _Parser:
         if not self.shift_is_sure(count):
             raise NotCompiled("a shift by what is not constant (this gdb does not define it)")
         value = self.promoted(left)
-        return Operand(value.type, tree.Binary(operator, self.node(value), count))
+        unsure = self.unsure and operator == "<<" and kind_of(value.type).signed
+        return Operand(value.type, tree.Binary(operator, self.node(value), count, unsure))
 
     def shift_is_sure(self, count: Node) -> bool:
         """gdb 13 says what a count too large gives; before, it was the host's."""
@@ -341,12 +357,12 @@ class _Parser:
         if operator == "+" and right.is_pointer and left.is_integral:
             left, right = right, left
         if operator not in "+-" or not (left.is_pointer and right.is_integral):
-            raise NotCompiled(f"`{operator}' on pointers")
+            raise NotCompiled(f"`{operator}' on pointers, which gdb does not take")
         return Operand(left.type, self.moved(operator, left, right))
 
     def step(self, pointer: Operand) -> int:
         """``find_size_for_pointer_math``."""
-        target = _plain(pointer.type.target())
+        target = plain(pointer.type.target())
         if target.code in (gdb.TYPE_CODE_VOID, gdb.TYPE_CODE_FUNC):
             return 1
         if not target.sizeof:
@@ -363,74 +379,88 @@ class _Parser:
 
     def unary(self) -> Operand:
         token = self.peek()
-        if token in ("-", "~", "+"):
-            self.take()
-            operand = self.promoted(self.value(self.unary()))
-            if token == "+":
-                return operand
-            return Operand(operand.type, tree.Unary(token, self.node(operand)))
-        if token == "!":
+        if token in ("-", "~", "+", "!"):
             self.take()
             operand = self.value(self.unary())
-            return self.truth(tree.Not(self.node(operand), self.truth_kind))
+            return self.each(operand, lambda one: self.signed(token, one))
         if token == "*":
             self.take()
-            return self.target_of(self.value(self.unary()))
+            return self.each(self.value(self.unary()), self.target_of)
         if token == "&":
             self.take()
             operand = self.unary()
-            if operand.address is None:
+            if operand.address is None or operand.bits:
                 raise NotCompiled("the address of what is not in memory")
             return Operand(operand.type.pointer(), operand.address)
         if token == "sizeof":
             return self.size_of()
         if token == "(":
-            kind = self.cast()
+            kind = self.cast(")")
             if kind is not None:
-                return self.converted(kind, self.value(self.unary()))
+                return self.each(self.value(self.unary()), lambda one: self.converted(kind, one))
+        if token == "{":
+            kind = self.cast("}")
+            if kind is None:
+                raise NotCompiled("`{' is not understood")
+            place = self.each(self.value(self.unary()), self.as_address)
+            return at(kind, folded(self.node(place)))
         return self.postfix()
+
+    def signed(self, operator: str, operand: Operand) -> Operand:
+        """``-``, ``~``, ``+`` or ``!``."""
+        if operator == "!":
+            return self.truth(tree.Not(self.node(operand), self.truth_kind))
+        promoted = self.promoted(operand)
+        if operator == "+":
+            return promoted
+        return Operand(promoted.type, tree.Unary(operator, self.node(promoted)))
+
+    def as_address(self, operand: Operand) -> Operand:
+        if not operand.is_pointer and not operand.is_integral:
+            raise NotCompiled(f"an address of type {operand.type}")
+        return Operand(self.integer(UNSIGNED_LONG), tree.Convert(self.node(operand), UNSIGNED_LONG))
 
     def size_of(self) -> Operand:
         start = self.at
         self.take()
         if self.peek() != "(":
-            raise NotCompiled("sizeof without brackets")
-        depth = 0
-        while True:
-            depth += {"(": 1, ")": -1}.get(self.take(), 0)
-            if not depth:
-                break
-        return self.constant(gdb.parse_and_eval(" ".join(self.tokens[start : self.at])))
+            self.unary()
+        else:
+            depth = 0
+            while True:
+                depth += {"(": 1, ")": -1}.get(self.take(), 0)
+                if not depth:
+                    break
+        return constant(gdb.parse_and_eval(" ".join(self.tokens[start : self.at])))
 
-    def cast(self) -> gdb.Type | None:
+    def cast(self, end: str) -> gdb.Type | None:
         """The type in brackets here, taken; None where there is none."""
-        end = self.at + 1
-        while end < len(self.tokens) and _TYPE_TOKEN.match(self.tokens[end]):
-            end += 1
-        words = self.tokens[self.at + 1 : end]
-        if not words or end >= len(self.tokens) or self.tokens[end] != ")" or words[0] == "*":
+        words, stop = type_words(self.found, self.at + 1)
+        if not words or self.tokens[stop : stop + 1] != [end]:
             return None
         try:
-            kind = gdb.parse_and_eval(f"({' '.join(words)}) 0").type
+            kind = gdb.parse_and_eval(f"({' '.join(words)} *) 0").type.target()
         except gdb.error:
             return None
-        self.at = end + 1
-        return _plain(kind)
+        self.at = stop + 1
+        return plain(kind)
 
     def converted(self, kind: gdb.Type, operand: Operand) -> Operand:
         """``value_cast`` between scalars."""
         node = self.node(operand)
-        before = kind_of(operand.type)
-        if before.signed and kind_of(kind).size < before.size and narrows_wrongly():
-            raise NotCompiled(f"a cast to {kind}, which this gdb gets wrong for negative numbers")
+        before, after = kind_of(operand.type), kind_of(kind)
         if kind.code == gdb.TYPE_CODE_BOOL:
-            return Operand(kind, tree.Convert(node, kind_of(kind), boolean=True))
-        return Operand(kind, tree.Convert(node, kind_of(kind)))
+            return Operand(kind, tree.Convert(node, after, boolean=True))
+        if operand.is_pointer and kind.code == gdb.TYPE_CODE_PTR:
+            not_between_classes(operand.type, kind)
+        unsure = self.unsure and before.signed and after.size < before.size
+        return Operand(kind, tree.Convert(node, after, unsure=unsure))
 
     def target_of(self, pointer: Operand) -> Operand:
         if not pointer.is_pointer:
+            kind_of(pointer.type)
             raise NotCompiled(f"`*' on a value of type {pointer.type}")
-        return Operand(_plain(pointer.type.target()), address=folded(self.node(pointer)))
+        return at(pointer.type.target(), folded(self.node(pointer)))
 
     def postfix(self) -> Operand:
         operand = self.primary()
@@ -438,155 +468,103 @@ class _Parser:
             token = self.peek()
             if token == "[":
                 self.take()
-                index = self.value(self.choice())
+                operand = self.elements(self.value(operand), self.value(self.expression()))
                 self.expect("]")
-                pointer = self.value(operand)
-                if not pointer.is_pointer or not index.is_integral:
-                    raise NotCompiled("`[]' on something else than a pointer or array")
-                element = Operand(pointer.type, self.moved("+", pointer, index))
-                operand = self.target_of(element)
             elif token in (".", "->"):
                 self.take()
-                operand = self.member(operand, self.take())
+                operand = self.members(operand, self.take())
             elif token == "(":
                 raise NotCompiled("it calls a function")
             else:
                 return operand
 
+    def elements(self, pointer: Operand, index: Operand) -> Operand:
+        return self.each(
+            pointer, lambda base: self.each(index, lambda count: self.element(base, count))
+        )
+
+    def members(self, operand: Operand, name: str) -> Operand:
+        return self.each(operand, lambda one: self.member(one, name))
+
+    def element(self, pointer: Operand, index: Operand) -> Operand:
+        if not pointer.is_pointer or not index.is_integral:
+            raise NotCompiled("`[]' on something else than a pointer or array")
+        return self.target_of(Operand(pointer.type, self.moved("+", pointer, index)))
+
     def member(self, operand: Operand, name: str) -> Operand:
-        value = operand
-        if value.code == gdb.TYPE_CODE_PTR:
-            value = self.target_of(self.value(operand))
-        if value.code not in (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION) or value.address is None:
-            raise NotCompiled(f"a member of a value of type {value.type}")
-        for field in value.type.fields():
-            if field.name != name:
-                continue
-            if field.bitsize:
-                raise NotCompiled(f"{name} is a bit-field")
-            if not hasattr(field, "bitpos") or field.is_base_class:
-                break
-            kind = _plain(field.type)
-            offset = tree.Number(field.bitpos // 8, UNSIGNED_LONG)
-            return Operand(kind, address=folded(tree.Binary("+", value.address, offset)))
-        raise NotCompiled(f"{value.type} has no plain member {name}")
+        if self.peek() == "(":
+            raise NotCompiled("it calls a function")
+        if operand.code == gdb.TYPE_CODE_PTR:  # for gdb . and -> are the same
+            operand = self.target_of(self.value(operand))
+        return member(operand, name)
 
     def primary(self) -> Operand:
-        watched = self.the_watched()
+        watched = None if self.afresh else self.the_watched()
         if watched is not None:
             return watched
         kind = self.kinds[self.at] if self.at < len(self.kinds) else ""
         token = self.take()
         if token == "(":
-            operand = self.choice()
+            operand = self.expression()
             self.expect(")")
             return operand
         if kind in ("number", "char"):
-            return self.constant(gdb.parse_and_eval(token))
+            return constant(gdb.parse_and_eval(token))
         if kind != "name":
             raise NotCompiled(f"`{token}' is not understood")
-        if token.startswith("$"):
-            return self.special(token)
+        if token in _CPP_CASTS and self.peek() == "<":
+            return self.cpp_cast()
         if self.peek() == "(":
             raise NotCompiled("it calls a function")
-        return self.named(token)
+        if token == "this":
+            raise NotCompiled("this is a local variable")
+        if token in ("$new", "$old"):
+            return self.watched_value(token[1:])
+        if token.startswith("$"):
+            return special(token)
+        try:
+            return named(token)
+        except NotCompiled as error:
+            if [token] == self.watched[:1] and "local" in str(error):
+                raise NotCompiled(f"{error}; $new is the watched value") from None
+            raise
+
+    def cpp_cast(self) -> Operand:
+        """``static_cast<TYPE> (EXPRESSION)``."""
+        kind = self.cast(">")
+        if kind is None:
+            raise NotCompiled(f"`{self.tokens[self.at - 1]}' is not understood")
+        self.expect("(")
+        operand = self.value(self.expression())
+        self.expect(")")
+        return self.each(operand, lambda one: self.converted(kind, one))
 
     def the_watched(self) -> Operand | None:
         """The watched expression itself, as it was written, where it stands for itself."""
         end = self.at + len(self.watched)
-        if self.tokens[self.at : end] != self.watched or self.kinds[self.at] != "name":
+        if not self.watched or self.tokens[self.at : end] != self.watched:
+            return None
+        if self.kinds[self.at] != "name":
             return None
         if self.tokens[end : end + 1] and self.tokens[end] in ("[", ".", "->", "("):
             return None
-        if any(
-            self.tokens[self.at + n] in _LEVELS[9] + _LEVELS[8] for n in range(len(self.watched))
-        ):
+        if any(token in _LEVELS[9] + _LEVELS[8] for token in self.watched):
             return None
-        kind = _plain(self.target.type)
-        if kind.code not in (*_INTEGRAL, gdb.TYPE_CODE_PTR):
+        kind = plain(self.target.type)
+        if not Operand(kind).is_integral and kind.code != gdb.TYPE_CODE_PTR:
             return None
-        if kind.sizeof != self.target.region.length:
-            raise NotCompiled(f"{self.target.expression} is a bit-field")
+        found = self.watched_value("new")
         self.at = end
-        return Operand(
-            kind,
-            tree.Watched("new", kind_of(kind)),
-            tree.Number(self.target.region.address, UNSIGNED_LONG),
-        )
+        address = None if self.target.bits else number(self.target.region.address)
+        return Operand(found.type, found.node, address)
 
-    def constant(self, value: gdb.Value) -> Operand:
-        kind = _plain(value.type)
-        return Operand(kind, tree.Number(int(value), kind_of(kind)))
-
-    def special(self, token: str) -> Operand:
-        """``$new``, ``$old``, ``$_thread``, a register."""
-        name = token[1:]
-        if name in ("new", "old"):
-            kind = _plain(self.target.type)
-            if kind.sizeof != self.target.region.length:
-                raise NotCompiled(f"{self.target.expression} is a bit-field")
-            return Operand(kind, tree.Watched(name, kind_of(kind)))
-        if name == "_thread":
-            return Operand(self.int_type, self.thread_number())
-        register = _REGISTERS.get(name, name)
-        value = gdb.parse_and_eval(token)
-        kind = _plain(value.type)
-        low = {**{f"e{n[1:]}": n for n in PT_REGS if n[0] == "r" and n[1:].isalpha()}}
-        if register in low:
-            register = low[register]
-        elif re.fullmatch(r"r\d+d", register):
-            register = register[:-1]
-        if register not in PT_REGS or kind.code not in (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_PTR):
-            raise NotCompiled(f"{token} is gdb's own")
-        return Operand(kind, tree.CpuRegister(register, kind_of(kind)))
-
-    def thread_number(self) -> Node:
-        """gdb's number for the LWP; of a thread that is not there yet, gdb must be asked."""
-        threads = gdb.selected_inferior().threads()
-        if len(threads) > _MOST_THREADS:
-            raise NotCompiled(f"$_thread with more than {_MOST_THREADS} threads")
-        node: Node = tree.Unknown()
-        for thread in threads:
-            is_this = tree.Compare("==", tree.ThreadId(), tree.Number(thread.ptid[1], INT))
-            node = tree.Choose(is_this, tree.Number(thread.num, INT), node)
-        return node
-
-    def named(self, name: str) -> Operand:
-        symbol, of_this = gdb.lookup_symbol(name)
-        if of_this:
-            raise NotCompiled(f"{name} is a member of this")
-        if symbol is None:
-            if name not in ("true", "false"):
-                raise NotCompiled(f"{name} has no debug information")
-            return self.constant(gdb.parse_and_eval(name))
-        if symbol.addr_class == gdb.SYMBOL_LOC_CONST:
-            return self.constant(symbol.value())
-        if symbol.needs_frame:
-            raise NotCompiled(f"{name} is a local variable")
-        if symbol.addr_class != gdb.SYMBOL_LOC_STATIC:
-            raise NotCompiled(f"{name} has no fixed address")
-        value = gdb.parse_and_eval(name)
-        kind = _plain(value.type)
-        if kind.code == gdb.TYPE_CODE_REF or value.address is None:
-            raise NotCompiled(f"{name} is a reference")
-        address = int(value.address) & (1 << 64) - 1
-        return Operand(kind, address=tree.Number(address, UNSIGNED_LONG))
-
-
-def folded(node: Node) -> Node:
-    """Sums of constant addresses as one number, so that a place can be told by it."""
-    if isinstance(node, tree.Convert) and isinstance(node.node, tree.Number):
-        return tree.Number(tree.extended(node.node.value, node.kind), node.kind)
-    if isinstance(node, tree.Convert):
-        inner = folded(node.node)
-        return folded(tree.Convert(inner, node.kind)) if isinstance(inner, tree.Number) else node
-    if isinstance(node, tree.Binary) and node.operator in "+-*":
-        left, right = folded(node.left), folded(node.right)
-        if isinstance(left, tree.Number) and isinstance(right, tree.Number):
-            value = {
-                "+": left.value + right.value,
-                "-": left.value - right.value,
-                "*": left.value * right.value,
-            }[node.operator]
-            return tree.Number(tree.extended(value, node.kind), node.kind)
-    return node
+    def watched_value(self, which: str) -> Operand:
+        """``$new`` or ``$old``."""
+        kind = plain(self.target.type)
+        known = kind_of(kind)
+        if self.target.bits is not None:
+            whole = tree.Watched(which, UNSIGNED_LONG)
+            return Operand(kind, tree.Bits(whole, *self.target.bits, known))
+        if known.size != self.target.region.length:
+            raise NotCompiled(f"${which} is not the whole of {self.target.expression}")
+        return Operand(kind, tree.Watched(which, known))

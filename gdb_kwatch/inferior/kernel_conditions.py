@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,7 +120,7 @@ def judge(mode: str, request: Request, expression: str, location: bool, lvalue: 
     reason = _unfit(request.access, lvalue) or kernel.why_not()
     if reason:
         return Judged(reason)
-    _, reason = compiled(request.condition, _target(expression, lvalue))
+    _, reason = compiled(request.condition, _target(expression, lvalue), afresh=True)
     return Judged(reason)
 
 
@@ -129,7 +130,7 @@ def _unfit(access: str, lvalue: Lvalue | None) -> str:
         return "-r tells reads by the value"
     if lvalue is None:
         return "its address is not known"
-    if len(lvalue.regions) != 1 or not lvalue.fixed:
+    if len(lvalue.regions) != 1 or not (lvalue.fixed or lvalue.bits):
         return "its address can change"
     if len(lvalue.regions[0].pieces()) != 1:
         return "it takes more than one slot"
@@ -139,7 +140,7 @@ def _unfit(access: str, lvalue: Lvalue | None) -> str:
 def _target(expression: str, lvalue: Lvalue) -> Target:
     kind = lvalue.type.strip_typedefs()
     signed = is_signed(kind) if kind.code == gdb.TYPE_CODE_INT else None
-    return Target(expression, lvalue.regions[0], lvalue.type, signed)
+    return Target(expression, lvalue.regions[0], lvalue.type, signed, lvalue.bits)
 
 
 class Programs:
@@ -194,7 +195,7 @@ class Programs:
             reason = f"{watch.expression} is a local variable"
         if reason or lvalue is None:
             return Judged(reason)
-        node, reason = compiled(watch.asked, _target(watch.text, lvalue))
+        node, reason = compiled(watch.asked, _target(watch.text, lvalue), afresh=True)
         if reason:
             return Judged(reason)
         source = Source(
@@ -204,6 +205,7 @@ class Programs:
             code_ranges(watch.without),
             on_change=watch.access == "write" and not watch.every,
             condition=node,
+            bits=lvalue.bits,
         )
         try:
             now = bytes(gdb.selected_inferior().read_memory(region.address, region.length))
@@ -246,6 +248,23 @@ def mark(watch: KernelWatch) -> int:
     """What the pieces of a kwatch have beside their address."""
     number = watch.program.number if watch.program is not None else 0
     return (0 if watch.sees_kernel else USER_ONLY) | number << PROGRAM
+
+
+@contextmanager
+def old_and_new(lvalue: Lvalue | None, stopped: Stopped | None) -> Iterator[None]:
+    """Have $old and $new be those of an access that gdb is to judge after all."""
+    if lvalue is None or stopped is None:
+        yield
+        return
+    before = {name: gdb.convenience_variable(name) for name in ("old", "new")}
+    for name in before:
+        reading = lvalue.reading(getattr(stopped, name))
+        gdb.set_convenience_variable(name, lvalue.value_of(reading))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            gdb.set_convenience_variable(name, value)
 
 
 def explanation(stopped: Stopped) -> str:

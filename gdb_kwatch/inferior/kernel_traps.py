@@ -31,7 +31,7 @@ from .caller import (
 )
 from .kernel_arming import Arming
 from .kernel_watch import KernelWatch, Listed
-from .lvalues import WORD, in_frame
+from .lvalues import in_frame
 from .thread_events import Count
 from .watch import Watch
 
@@ -147,7 +147,7 @@ class KernelTraps:
             return True
         text = kernel_conditions.explanation(stopped) if stopped is not None else ""
         try:
-            with in_frame(user_frame()):
+            with in_frame(user_frame()), kernel_conditions.old_and_new(watch.lvalue, stopped):
                 holds = bool(gdb.parse_and_eval(watch.asked))
         except gdb.error as error:
             text = str(error)
@@ -245,11 +245,7 @@ class KernelTraps:
         if not stops:
             return
         watch.stopped = stops[-1]
-        size = watch.lvalue.size
-        old, new = (
-            data if size > WORD else int.from_bytes(data, "little")
-            for data in (stops[-1].old, stops[-1].new)
-        )
+        old, new = (watch.lvalue.reading(data) for data in (stops[-1].old, stops[-1].new))
         hand.touched.append(watch)
         hand.wanting.add(watch.number)
         trap.hits.append(_hit(watch, old != new, (watch.lvalue, old, new), len(stops)))

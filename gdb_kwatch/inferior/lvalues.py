@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Union
 
 import gdb
@@ -99,7 +99,8 @@ class Lvalue:
     """What an expression watches: its regions, and how to read its value again.
 
     ``address`` is None for an expression that is no lvalue itself (``a + b``); ``fixed`` says
-    that the address cannot change while the process lives.
+    that the address cannot change while the process lives.  ``bits`` are the first bit, from there
+    on, and the number of those of a bit-field.
     """
 
     expression: str
@@ -110,6 +111,7 @@ class Lvalue:
     fixed: bool
     frame: gdb.Frame | None
     language: str = field(default_factory=language_now)
+    bits: tuple[int, int] | None = None
 
     @property
     def is_word(self) -> bool:
@@ -131,6 +133,20 @@ class Lvalue:
         except (gdb.error, gdb.MemoryError, OverflowError):
             return None
 
+    def reading(self, data: bytes) -> int | bytes:
+        """The bytes that were found there."""
+        if self.size > WORD:
+            return data
+        value = int.from_bytes(data, "little")
+        return value if self.bits is None else value >> self.bits[0] & (1 << self.bits[1]) - 1
+
+    def value_of(self, reading: int | bytes) -> gdb.Value:
+        if isinstance(reading, int):
+            if self.bits is not None:
+                return of_bits(reading, self.bits[1], self.type)
+            reading = reading.to_bytes(self.size, "little")
+        return gdb.Value(reading, self.type)
+
     def text(self, reading: Reading) -> str:
         """A reading as gdb prints it, with gdb's own print settings and pretty-printers."""
         try:
@@ -138,11 +154,17 @@ class Lvalue:
                 return "<unreadable>"
             if isinstance(reading, Snapshot):
                 return printed(reading.value)
-            if isinstance(reading, int):
-                reading = reading.to_bytes(self.size, "little")
-            return printed(gdb.Value(reading, self.type))
+            return printed(self.value_of(reading))
         except (gdb.error, ValueError) as error:
             return f"<error: {error}>"
+
+
+def of_bits(value: int, width: int, kind: gdb.Type) -> gdb.Value:
+    """The value of a bit-field whose bits are those of ``value``."""
+    signed = is_signed(kind)
+    if signed and value >> width - 1:
+        value -= 1 << width
+    return gdb.Value(value.to_bytes(kind.sizeof, "little", signed=signed), kind)
 
 
 def printed_raw(value: gdb.Value) -> str:
@@ -257,7 +279,8 @@ def resolve(expression: str, rw: int, location: bool = False) -> Lvalue:
             )
         regions = regions[-1:]
     if bits is not None:
-        return Lvalue(expression, tuple(regions), bits[0], bits[1], kind, False, frame)
+        made = Lvalue(expression, tuple(regions), bits[0], bits[1], kind, False, frame)
+        return replace(made, bits=bits_in(expression))
     if address is None:
         return Lvalue(expression, tuple(regions), None, kind.sizeof, kind, False, frame)
     fixed = len(regions) == 1

@@ -1,0 +1,47 @@
+"""Inside gdb: each condition of a table over one round of a fixture's writes.
+
+Started by test_users_conditions.py with COMMAND (watch or kwatch), ROWS and ANSWERS (a file) set.
+Writes, for each row, who tested it, what gdb said in error, and at which steps the program stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import gdb
+
+_ERROR = re.compile(r"^(?:Error in testing .*\n.*|warning: .*|Watchpoint condition .*)$", re.M)
+
+
+def over_a_round(command: str, watched: str, condition: str) -> dict[str, object]:
+    answer: dict[str, object] = {"who": "", "refused": "", "steps": [], "errors": []}
+    try:
+        gdb.execute(f"{command} {watched} if {condition}", to_string=True)
+    except gdb.error as error:
+        answer["refused"] = str(error)
+        return answer
+    number = int(gdb.convenience_variable("bpnum"))
+    if command == "kwatch":
+        listed = json.loads(gdb.execute("kwatch list -json", to_string=True))
+        (mine,) = (row for row in listed if row["number"] == number)
+        answer["who"] = mine["judged"]
+    steps, errors = [], []
+    while True:
+        out = gdb.execute("continue", to_string=True)
+        found = _ERROR.search(out)
+        if gdb.selected_frame().name().startswith("round_over"):
+            break
+        steps.append(int(gdb.parse_and_eval("step")))
+        errors.append(found.group().split("\n")[-1] if found else "")
+        if len(steps) > 40:
+            break
+    counted = next(bp.hit_count for bp in gdb.breakpoints() if bp.number == number)
+    answer.update(steps=steps, errors=errors, hit_count=counted)
+    gdb.execute(f"delete {number}")
+    return answer
+
+
+with open(ANSWERS, "w") as into:  # noqa: F821 - set by who sources this
+    answers = [over_a_round(COMMAND, *row) for row in ROWS]  # noqa: F821
+    json.dump(answers, into)
