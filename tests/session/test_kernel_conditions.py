@@ -39,22 +39,54 @@ def test_one_stop_in_100_000_writes_and_all_are_counted(session):
         assert [len(t["hits"]) for t in gdb.hits()] == [1]
 
 
+# What 2,000 random conditions must have had in them, each so often at least.
+HAD = {
+    **{f"watched {name}": 30 for name in ("i8", "u16", "flag", "color", "pointer", "bits.mid")},
+    **{f"Watched {s} {n}": 50 for s in ("signed", "unsigned") for n in (8, 16, 32, 64)},
+    **{f"Load {s} {n}": 100 for s in ("signed", "unsigned") for n in (8, 16, 32, 64)},
+    **{f"Convert {s} {n}": 40 for s in ("signed", "unsigned") for n in (8, 16, 32, 64)},
+    **{
+        f"{operator} {s} {n}": 10
+        for operator in ("*", "/", "%", "+", "-", "<<", ">>", "&", "|", "^", "<", ">=", "==", "!=")
+        for s in ("signed", "unsigned")
+        for n in (32, 64)
+    },
+    **dict.fromkeys(("&&", "||", "Choose", "Not", "Sequence", "CpuRegister", "ThreadId"), 50),
+    "Bits signed 32": 100,
+    "Bits unsigned 64": 30,
+}
+
+
+def random_conditions(gdb, cases: int, seed: int):
+    """What each answer of gdb's was given how often, what the conditions had in them, and the
+    differences."""
+    gdb.cmd("break stopped")
+    gdb.cmd("commands 1\nsilent\nend")
+    gdb.cmd("run")
+    gdb.cmd(f"python CASES, SEED = {cases}, {seed}")
+    out = gdb.cmd(f"source {Path(__file__).parent}/random_conditions.py", timeout=200)
+    found = re.search(r"^cases (\d+) differences (\d+) (.*)$", out, re.M)
+    assert found and int(found.group(1)) == cases, out[-2000:]
+    had = re.findall(r"([^:]+): (\d+)(?:, |$)", re.search(r"^had (.*)$", out, re.M).group(1))
+    differences = re.findall(r"^case .*", out, re.M)
+    assert len(differences) == int(found.group(2))
+    return found.group(3), {name: int(count) for name, count in had}, differences
+
+
 @pytest.mark.parametrize("seed", [20261123])
 def test_the_kernel_answers_as_gdb_does(session, seed):
+    print(f"seed {seed}")
     with session("conditions", kernel_conditions=True) as gdb:
-        gdb.cmd("break stopped")
-        gdb.cmd("commands 1\nsilent\nend")
-        gdb.cmd("run")
-        gdb.cmd(f"python CASES, SEED = {CASES}, {seed}")
-        out = gdb.cmd(f"source {Path(__file__).parent}/random_conditions.py", timeout=200)
-        found = re.search(r"^cases (\d+) differences (\d+) (.*)$", out, re.M)
-        assert found, out[-2000:]
-        # gdb 16 cuts negative numbers wrongly; what overflows is as in C all the same.
-        wrong = gdb.value("(unsigned char) -257").split()[0] != "255"
-        assert int(found.group(1)) == CASES
-        assert int(found.group(2)) <= (CASES // 100 if wrong else 0), out[-2000:]
+        answers, had, differences = random_conditions(gdb, CASES, seed)
+        assert not differences, "\n".join(differences)
         for kind in ("true", "false", "Division", "memory"):
-            assert re.search(rf"'{kind}': [1-9]", found.group(3)), "each answer was seen"
+            assert int(re.search(rf"'{kind}': (\d+)", answers).group(1)) > CASES // 100
+        rare = {name: had.get(name, 0) for name, least in HAD.items() if had.get(name, 0) < least}
+        assert not rare, "each kind of value and each operator was tried often enough"
+        # Only a gdb that cuts numbers wrongly is asked at the access itself.
+        wrong = gdb.value("(unsigned char) -257").split()[0] != "255"
+        assert wrong or not had.get("left to gdb at the access")
+        assert had["deepest"] > 10
 
 
 @pytest.mark.parametrize(
