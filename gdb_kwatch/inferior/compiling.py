@@ -171,7 +171,8 @@ class _Parser:
         if operand.either is None:
             return make(operand)
         test, yes, no = operand.either
-        return self.chosen(test, self.each(yes, make), self.each(no, make))
+        yes, no = (self.each(self.value(one), make) for one in (yes, no))
+        return self.chosen(test, yes, no)
 
     def chosen(self, test: Node, yes: Operand, no: Operand) -> Operand:
         """``test ? yes : no``, of two that are alike: two values, or two places."""
@@ -183,7 +184,7 @@ class _Parser:
         alike = alike and yes.bits is None and no.bits is None
         if alike and yes.address is not None and no.address is not None:
             return Operand(yes.type, address=tree.Choose(test, yes.address, no.address))
-        return Operand(yes.type, either=(test, self.value(yes), self.value(no)))
+        return Operand(yes.type, either=(test, yes, no))
 
     def truth_of(self, operand: Operand) -> Operand:
         """Whether it is not 0."""
@@ -253,7 +254,10 @@ class _Parser:
 
     def effect(self, operand: Operand) -> Node | None:
         """What must be evaluated of an operand that is not used."""
-        operand = self.as_test(operand)
+        if operand.either is not None:
+            test, yes, no = operand.either
+            nothing = tree.Number(0, INT)
+            return tree.Choose(test, self.effect(yes) or nothing, self.effect(no) or nothing)
         node = operand.node if operand.node is not None else operand.address
         return None if isinstance(node, (tree.Number, tree.Watched)) else node
 
