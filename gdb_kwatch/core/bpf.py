@@ -66,6 +66,7 @@ PSEUDO_MAP_FD, PSEUDO_MAP_VALUE = 1, 2
 HELPERS = {
     "map_lookup_elem": 1,
     "ktime_get_ns": 5,
+    "get_smp_processor_id": 8,
     "get_current_pid_tgid": 14,
     "get_stack": 67,  # 4.18
     "probe_read_user": 112,  # 5.5

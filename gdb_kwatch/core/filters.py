@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from . import bpf
 from .bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9, R10, Program, Register
 from .conditions import UNREADABLE, Frame, Node, Translation
+from .debugreg import WRITE, Piece, pieces_of
 
 MEMORY, RING = "memory", "ring"
 
@@ -24,10 +25,15 @@ BLIND = 48  # accesses at which the value could not be read
 STATE = 56  # why a condition could not be evaluated (conditions.DIVISION …)
 FAULT = 64  # the address of memory that could not be read then
 MOST = 72  # no more than so many are taken; 0: no limit
-HEAD = 128
+REPEATED = 80  # runs for a further piece of an access that was taken already
+SEEN = 128  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
+CPUS = 256  # beyond these, CPUs share an entry
+HEAD = SEEN + 16 * CPUS
 
 # Places on the BPF stack, from R10.
 _NEW, _OLD, _SCRATCH, _USER_IP, _TEMPORARIES = -32, -64, -72, -88, -96
+
+_GOLDEN = 0x9E3779B97F4A7C15  # spreads the bits of a number
 
 KERNEL = 1 << 8  # in a record's info: made by the kernel, for the thread
 UNREAD = 1 << 9  # the value could not be read
@@ -56,6 +62,11 @@ class Source:
     def value_size(self) -> int:
         """In whole words, at most VALUE_MOST."""
         return min(-(-self.size // 8) * 8, VALUE_MOST)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Each has a slot of its own."""
+        return tuple(pieces_of(self.address, self.size, WRITE))
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,8 @@ class _Writer:
         p = self.program
         p.mov(R6, R1)
         p.map_value(R9, MEMORY)
+        if len(self.source.pieces) > 1:
+            self._once()
         p.load(R7, R6, bpf.PT_REGS["rip"])
         p.load(R8, R6, bpf.PT_REGS["cs"])
         p.alu("and", R8, 3)
@@ -189,6 +202,53 @@ class _Writer:
         p.label(user)
         self._ranges()
         self._values()
+
+    def _once(self) -> None:
+        """An access that touches several pieces traps once, and the program is run for each
+        (``hw_breakpoint_handler``): go to ``out`` for all but the first.
+
+        It is the same access where thread and registers are the same and the piece is another one:
+        where the instruction is run again with the same registers it touches the same pieces
+        again, the first of them too.  All of it is on one CPU, with nothing in between.
+        """
+        p = self.program
+        new = p.new_label()
+        p.call("get_current_pid_tgid")
+        p.mov(R7, R0)
+        p.number(R2, _GOLDEN)
+        for place in bpf.PT_REGS.values():
+            p.alu("mul", R7, R2)
+            p.mov(R1, R7)
+            p.alu("rsh", R1, 32)
+            p.alu("xor", R7, R1)
+            p.load(R1, R6, place)
+            p.alu("xor", R7, R1)
+        p.load(R1, R6, bpf.ADDR)
+        p.mov(R8, 0)
+        for n, piece in enumerate(self.source.pieces):
+            other = p.new_label()
+            p.number(R2, piece.address)
+            p.jump_if("ne", R1, R2, other)
+            p.mov(R8, 1 << n)
+            p.label(other)
+        p.call("get_smp_processor_id")
+        p.alu("and", R0, CPUS - 1)
+        p.alu("lsh", R0, 4)
+        p.mov(R3, R9)
+        p.alu("add", R3, SEEN)
+        p.alu("add", R3, R0)
+        p.load(R1, R3, 0)
+        p.load(R2, R3, 8)
+        p.jump_if("ne", R1, R7, new)
+        p.jump_if("set", R2, R8, new)
+        p.alu("or", R2, R8)
+        p.store(R3, 8, R2)
+        p.mov(R1, 1)
+        p.atomic("add", R9, REPEATED, R1)
+        p.jump("out")
+        p.label(new)
+        p.store(R3, 0, R7)
+        p.store(R3, 8, R8)
 
     def _user_ip(self) -> None:
         """R7 = where the program stands in user mode while the kernel works for it."""
@@ -492,9 +552,6 @@ def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
     p.mov(R1, 1)
     p.atomic("add", R8, 8, R1)
     return writer.end()
-
-
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _probe(

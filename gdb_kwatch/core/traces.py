@@ -41,14 +41,18 @@ class Record(NamedTuple):
 
 class Store:
     """The records of one trace: at most ``limit``, the oldest forgotten first; with ``spill``,
-    all of them, in that file."""
+    all of them, in that file; with ``most``, the first so many alone."""
 
-    def __init__(self, layout: RecordLayout, limit: int, spill: BinaryIO | None = None) -> None:
+    def __init__(
+        self, layout: RecordLayout, limit: int, spill: BinaryIO | None = None, most: int = 0
+    ) -> None:
         self.layout = layout
         self.limit = limit
         self.step = HEADER + layout.size
         self.count = 0  # ever added
         self.forgotten = 0
+        self.most = most
+        self._cut = 0  # of the first chunk's records, those that are forgotten
         self.spill = spill
         self._chunks: deque[bytes] = deque()
         self._words = self.step // 8
@@ -61,6 +65,8 @@ class Store:
 
     def add(self, data: bytes) -> None:
         """Whole records, ring headers included."""
+        if self.most:
+            data = data[: (self.most - self.count) * self.step]
         if not data:
             return
         self.count += len(data) // self.step
@@ -68,8 +74,14 @@ class Store:
             self.spill.write(data)
             return
         self._chunks.append(data)
-        while len(self) > self.limit and len(self._chunks) > 1:
-            self.forgotten += len(self._chunks.popleft()) // self.step
+        while (over := len(self) - self.limit) > 0:
+            there = len(self._chunks[0]) // self.step - self._cut
+            if there <= over:
+                self._chunks.popleft()
+                self._cut = 0
+            else:
+                self._cut += over
+            self.forgotten += min(there, over)
 
     def pack(
         self,
@@ -89,7 +101,8 @@ class Store:
     def chunks(self) -> Iterator[bytes]:
         """The bytes of the records, in the order in which they came."""
         if self.spill is None:
-            yield from list(self._chunks)
+            for n, chunk in enumerate(list(self._chunks)):
+                yield chunk if n else chunk[self._cut * self.step :]
             return
         self.spill.flush()
         with open(self.spill.name, "rb") as file:
@@ -172,6 +185,16 @@ class Accessor:
     last_new: bytes = b""
     registers: dict[str, int] = field(default_factory=dict)
     stack: tuple[int, ...] = ()
+
+    def add(self, later: Accessor) -> None:
+        """Another row of the same instruction; its first hit came after this one's."""
+        self.hits += later.hits
+        self.changes += later.changes
+        self.threads.update(later.threads)
+        if later.last_time >= self.last_time:
+            self.last_time, self.last_thread = later.last_time, later.last_thread
+            self.last_old, self.last_new = later.last_old, later.last_new
+            self.registers = later.registers
 
 
 def accessors(data: bytes, layout: RowLayout, size: int) -> list[Accessor]:

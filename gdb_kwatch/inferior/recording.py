@@ -88,6 +88,7 @@ class ByBpf:
         self.targets = targets
         self.ring = bpf.Ring(RING, layout.size)
         self._found = 0
+        self.most = request.count  # of all places together; each program counts for itself
         self.filters: list[Filter] = []
         try:
             for number, (target, node) in enumerate(zip(targets, nodes)):
@@ -137,7 +138,8 @@ class ByBpf:
         return self._found + sum(one.hits() for one in self.filters)
 
     def taken(self) -> int:
-        return sum(one.word(filters.TAKEN) for one in self.filters)
+        taken = sum(one.word(filters.TAKEN) for one in self.filters)
+        return min(taken, self.most) if self.most else taken
 
     def lost(self) -> int:
         return sum(one.word(filters.LOST) for one in self.filters)
@@ -166,6 +168,8 @@ class ByPerfRing:
         reason: str,
     ) -> None:
         self.missing = f"no values: {reason}"
+        if any(len(target.region.pieces()) > 1 for target in targets):
+            self.missing += "; an access over several slots is recorded for each"
         self.targets = targets
         self.request = request
         self.ranges = ranges
@@ -270,6 +274,7 @@ class ByStops:
         self.frames = request.frames
         self._rows: list[bytes] = []
         self._hits = self._taken = 0
+        self.over = False  # no more is wanted
         self.pack: Callable[..., bytes] = lambda *_: b""
         self.watches = []
         self.observers: list[Observer] = []
@@ -285,10 +290,11 @@ class ByStops:
 
         def see(quiet: Quiet, n: int) -> None:
             _, _, _, lwp, pc = quiet[:5]
+            if self.over:
+                self._rest()
+                return
             self._hits += 1
             if not counts(pc, self.ranges):
-                return
-            if self.request.count and self._taken >= self.request.count:
                 return
             if not holds(self.request.condition):
                 return
@@ -297,9 +303,18 @@ class ByStops:
             stack = backtrace(self.frames) if self.frames else ()
             pid = gdb.selected_inferior().pid
             self._rows.append(self.pack(time.monotonic_ns(), pid, lwp, pc, number, old, new, stack))
+            if self._taken == self.request.count:
+                self.over = True
+                self._rest()
 
         assert TOUCHES == 6
         return see
+
+    def _rest(self) -> None:
+        """Stop no more: nothing can be deleted here, in the middle of a stop."""
+        for watch in self.watches:
+            if watch.bp.is_valid() and watch.bp.enabled:
+                watch.bp.enabled = False
 
     def drain(self, store: Store) -> None:
         self.pack = store.pack
@@ -382,6 +397,7 @@ class Trace:
         self.tell = tell
         self.running = False
         self.ended = ""  # why
+        self._why = ""  # the same, where only gdb's main thread can end it
         self.ran = 0.0  # seconds
         self._resumed = 0.0
         self._told = 0.0
@@ -412,12 +428,15 @@ class Trace:
         self.end("the program has ended")
 
     def _pause(self) -> None:
-        if self.running:
-            self.running = False
-            self.ran += time.monotonic() - self._resumed
+        why = self.ended or self._why or self._over()
+        self._halt()
         self.drain()
-        if self.ended:
-            self.end(self.ended)
+        if why:
+            self.end(why)
+
+    def _halt(self) -> None:
+        """The clock stands still."""
+        self.ran, self.running = self.seconds(), False
 
     # The thread.
 
@@ -427,8 +446,13 @@ class Trace:
         with self._lock:
             self.recorder.drain(self.store)
         why = self._over()
-        if why and not isinstance(self.recorder, ByStops):
+        if why and isinstance(self.recorder, ByStops):
+            self.recorder.over = True  # the next hit sees it
+            self._why = self._why or why
+            self._halt()
+        elif why:
             self._finish(why)
+            self._halt()
         now = time.monotonic()
         if self.running and now - self._told > 0.1:
             self._told = now

@@ -145,14 +145,20 @@ class Filter:
                 continue
 
     def hits(self) -> int:
-        """Every access, whatever the program said of it.  A piece counts for itself."""
-        return self._ended + sum(e.count() for events in self.events.values() for e in events)
+        """Every access, whatever the program said of it."""
+        if not self.events:
+            return self._ended
+        counted = sum(e.count() for events in self.events.values() for e in events)
+        return self._ended + counted - self.word(filters.REPEATED)
 
     def word(self, offset: int) -> int:
         return self.memory.word(offset)
 
     def take_off(self) -> None:
         """Give the slots back; the counts stay."""
+        for events in self.events.values():
+            for event in events:
+                event.disable()  # else one may come between its count and its end
         self._ended = self.hits()
         for events in self.events.values():
             for event in events:

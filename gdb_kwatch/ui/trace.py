@@ -88,7 +88,8 @@ class Tracing:
                 spill = open(os.path.expanduser(request.spill), "w+b")  # noqa: SIM115
             except OSError as error:
                 raise gdb.GdbError(f"{request.spill}: {error.strerror}") from None
-        store = Store(layout, max(int(gdb.parameter("kwatch trace-limit")), 1), spill)
+        limit = max(int(gdb.parameter("kwatch trace-limit")), 1)
+        store = Store(layout, limit, spill, request.count)
         why_not = next(filter(None, reasons), "")
         if self.trace is not None:
             self.trace.end("another was begun")  # its slots are free

@@ -41,6 +41,20 @@ class Found:
         self.rows: list[Accessor] = []
         self.exact_frames = False
 
+    def take(self, rows: Sequence[Accessor]) -> None:
+        """The rows as they are at the end.  A `rep` instruction was seen with the program at it
+        and, when it was done, behind it: one row."""
+        of: dict[tuple[int, bool], Accessor] = {}
+        for row in sorted(rows, key=lambda row: row.first_time):
+            access = self.symbols.access(row.ip, row.kernel, row.registers)
+            repeats = (access.text or "").startswith("rep")
+            place = access.address if repeats and access.address is not None else row.ip
+            if (place, row.kernel) in of:
+                of[place, row.kernel].add(row)
+            else:
+                of[place, row.kernel] = row
+        self.rows = sorted(of.values(), key=lambda row: -row.hits)
+
     def table(self, rows: Sequence[Accessor], look_up: bool = True) -> str:
         """The rows; without ``look_up`` only what is known already."""
         lines = []
@@ -276,7 +290,7 @@ class Who:
         finally:
             if live is not None:
                 live.close()
-            found.rows = sorted(watching.rows(), key=lambda row: -row.hits)
+            found.take(watching.rows())
             hits, lost = watching.hits(), watching.lost()
             watching.close()
             found.numbers.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 
 import pytest
 from harness import line
@@ -27,6 +28,15 @@ def begin(gdb) -> None:
 def records(gdb, tmp_path) -> list[dict]:
     gdb.cmd(f"kwatch trace export {tmp_path}/out.json")
     return [json.loads(text) for text in (tmp_path / "out.json").read_text().splitlines()]
+
+
+def without_rights(gdb) -> None:
+    """As where neither BPF nor perf events are allowed."""
+    gdb.python(
+        "from gdb_kwatch.linux import filters, perf_event\n"
+        "filters.why_not = lambda kernel_too=False: 'BPF: refused for this test'\n"
+        "perf_event.why_not = lambda kernel=True: perf_event.PerfError(1, 'refused')\n"
+    )
 
 
 def who(gdb, words: str) -> list[dict]:
@@ -119,3 +129,75 @@ def test_what_cannot_be_read_is_told_in_gdbs_words(session):
         assert "Invalid thread ID: abc" in gdb.cmd("kwatch trace show -thread abc")
         assert "-line abc: it takes LINE" in gdb.cmd("kwatch trace show -line abc")
         assert "No such records" in gdb.cmd("kwatch trace show -line 9999")
+
+
+WHOLE = "*(long (*)[2])wide"
+
+
+def test_one_store_over_several_slots_is_one_hit(session, tmp_path):
+    """Stores that each touch one slot, by one instruction after the other, are one each."""
+    with session("records") as gdb:
+        begin(gdb)
+        rows = who(gdb, WHOLE)
+        hits = {row["instruction"].split()[0]: [] for row in rows}
+        for row in rows:
+            hits[row["instruction"].split()[0]].append(row["hits"])
+        assert hits["movaps"] == [100]
+        assert hits["rep"] == [16], "seen at it and behind it, and one row"
+        assert sum(n for name, found in hits.items() if name == "mov" for n in found) == 40
+        gdb.run_to(at("begin"))
+        assert "156 hits in " in gdb.cmd(f"kwatch who {WHOLE}")
+        gdb.run_to(at("begin"))
+        gdb.cmd(f"kwatch trace {WHOLE}")
+        gdb.cont()
+        assert "156 hits, 156 recorded, lost 0" in gdb.cmd("kwatch trace")
+        counts = Counter(row["line"] for row in records(gdb, tmp_path))
+        assert counts[line("records.c", "four stores")] == 40
+        assert counts[line("records.c", "repeated")] == 16
+
+
+@pytest.mark.parametrize("way", ["kernel", "stops"])
+def test_a_count_is_exact_and_ends_the_trace(session, tmp_path, way):
+    with session("trace") as gdb:
+        gdb.cmd("set args 100")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd(f"break trace.c:{line('trace.c', 'end')}")
+        if way == "stops":
+            without_rights(gdb)
+        gdb.cmd("kwatch trace place count_a count_b -count 50")
+        gdb.cont()
+        assert re.search(
+            r"\d hits, 50 recorded .*lost 0; .*ended: 50 were recorded \(-count\)",
+            gdb.cmd("kwatch trace"),
+        )
+        assert len(records(gdb, tmp_path)) == 50
+        assert "No hardware watchpoints" in gdb.cmd("kwatch list")
+
+
+@pytest.mark.parametrize("way", ["kernel", "stops"])
+def test_a_time_limit_ends_the_trace_and_every_hit_is_recorded(session, way):
+    with session("ticking") as gdb:
+        gdb.run_to("main")
+        if way == "stops":
+            without_rights(gdb)
+        gdb.cmd("kwatch trace counter -for 0.3")
+        gdb.cmd(f"tbreak ticking.c:{line('ticking.c', 'down')} if counter > 5000")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace")
+        found = re.search(r"([\d,]+) hits, ([\d,]+) recorded, lost 0; 0\.\d\d s[^(]*\(ended: 0\.3 s", out)
+        assert found and found[1] == found[2], out
+        assert "No hardware watchpoints" in gdb.cmd("kwatch list")
+
+
+def test_a_limit_is_exact(session, tmp_path):
+    with session("trace") as gdb:
+        gdb.cmd("set args 100")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd(f"break trace.c:{line('trace.c', 'end')}")
+        gdb.cmd("set kwatch trace-limit 10")
+        gdb.cmd("kwatch trace place")
+        gdb.cont()
+        assert "700 hits, 10 recorded, lost 0, 690 forgotten" in gdb.cmd("kwatch trace")
+        news = [row["new"] for row in records(gdb, tmp_path)]
+        assert len(news) == 10
+        assert news[-1] == gdb.value("place"), "the newest are kept"
