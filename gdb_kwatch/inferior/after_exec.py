@@ -38,7 +38,17 @@ class AfterExec:
         if pid and space == gdb.current_progspace() and ptrace.stands_at_exec(pid):
             pieces = self._wanted()
             self._empty[pid] = space.filename, pieces
-            self._counted[pid] = self._counted.get(pid, set()) | pieces
+            self._counted[pid] = self._counted.get(pid, set()) | pieces | self._elsewhere(pid)
+
+    def _elsewhere(self, pid: int) -> set[Piece]:
+        """Where the process has been another inferior until now (``follow-exec-mode new``)."""
+        space = gdb.current_progspace()
+        return {
+            piece
+            for watch in self.registry.owners()
+            if watch.pid == pid and watch.progspace != space and watch.in_registers and watch.on
+            for piece in watch.pieces
+        }
 
     def lost(self) -> int:
         """How many slots of the selected process gdb can give to nobody."""

@@ -184,7 +184,9 @@ def test_a_time_limit_ends_the_trace_and_every_hit_is_recorded(session, way):
         gdb.cmd(f"tbreak ticking.c:{line('ticking.c', 'down')} if counter > 5000")
         gdb.cont()
         out = gdb.cmd("kwatch trace")
-        found = re.search(r"([\d,]+) hits, ([\d,]+) recorded, lost 0; 0\.\d\d s[^(]*\(ended: 0\.3 s", out)
+        found = re.search(
+            r"([\d,]+) hits, ([\d,]+) recorded, lost 0; 0\.\d\d s[^(]*\(ended: 0\.3 s", out
+        )
         assert found and found[1] == found[2], out
         assert "No hardware watchpoints" in gdb.cmd("kwatch list")
 

@@ -210,9 +210,11 @@ def test_the_same_static_program_that_relocates_itself(session, program):
         assert hit(gdb) == [(1, "0", "1")]
 
 
-def test_a_slot_that_gdb_loses_by_exec(session, program):
+@pytest.mark.parametrize("mode", ["same", "new"])
+def test_a_slot_that_gdb_loses_by_exec(session, program, mode):
     """gdb goes on counting the place of the program before, and would fail with four others."""
     with session("exec_other") as gdb:
+        gdb.cmd(f"set follow-exec-mode {mode}")
         gdb.cmd(f"set args {program('simultaneous')}")
         gdb.cmd("kwatch pair.a")
         gdb.cmd("run")
