@@ -294,6 +294,14 @@ def language_now() -> str:
 stopping = False
 
 
+def may_execute() -> bool:
+    """Whether gdb.execute runs nothing else now: in a stop, no breakpoint has commands."""
+    if not stopping:
+        return True
+    # Before gdb 12 not every breakpoint is known to Python.
+    return VERSION >= (12, 0) and not any(bp.commands for bp in gdb.breakpoints() or ())
+
+
 @contextmanager
 def speaking(name: str) -> Iterator[bool]:
     """Parse what is parsed in language ``name`` for a while, as gdb does for a breakpoint that was
@@ -302,7 +310,7 @@ def speaking(name: str) -> Iterator[bool]:
     now = language_now()
     if name == now:
         yield True
-    elif stopping:
+    elif not may_execute():
         yield name == "c" and now in ("c++", "asm", "minimal")  # much the same
     else:
         with language(name):
@@ -318,6 +326,15 @@ def language(name: str) -> Iterator[None]:
         yield
     finally:
         gdb.execute(f"set language {before}", to_string=True)
+
+
+def is_memory(address: int) -> bool:
+    """Whether the program has memory there."""
+    try:
+        gdb.selected_inferior().read_memory(address, 1)
+    except gdb.MemoryError:
+        return False
+    return True
 
 
 def memory_lvalue(address: int, size: int) -> gdb.Value:

@@ -72,7 +72,7 @@ class Sight:
 
     def serve(self) -> None:
         """Make the catchpoint where there is somebody to use it.  Not in a breakpoint event."""
-        if self.catchpoint is not None or not self.candidates():
+        if self.catchpoint is not None or not self.candidates() or not gdbfacts.may_execute():
             return
         if self._function is None:
             self._function = SightAsked(self._answer)

@@ -90,6 +90,8 @@ def target_of(expression: str, access: str) -> Target:
     except (gdb.error, gdb.MemoryError) as error:
         raise gdb.GdbError(str(error)) from None
     region = lvalue.regions[-1]
+    if not gdbfacts.is_memory(region.address):
+        raise gdb.GdbError(f"Cannot access memory at address {region.address:#x}")
     if region.length > _MOST or len(region.pieces()) > SLOTS:
         raise gdb.GdbError(
             f"{expression}: {region.length} bytes are more than the {SLOTS} debug registers hold.\n"

@@ -164,7 +164,7 @@ class Registry:
         """
         bp = watch.bp
         watch.thread = bp.thread
-        if not gdbfacts.stopping:
+        if gdbfacts.may_execute():
             watch.once = gdbfacts.is_enabled_once(bp)
         if bp.condition != watch.condition:
             watch.condition = bp.condition
@@ -359,7 +359,7 @@ class Registry:
         watch.pid = gdb.selected_inferior().pid
         watch.gdb_hits = watch.bp.hit_count  # `run` has set it to 0
         if watch.options is not None and watch.options.place is not None:
-            return _is_memory(watch.options.place[0])
+            return gdbfacts.is_memory(watch.options.place[0])
         if not watch.is_location or watch.lvalue is None:
             return True
         return now is not None and now.address == watch.lvalue.address
@@ -581,14 +581,6 @@ class Registry:
         if watch.wandering:
             return False
         return self.adopting or watch.options is not None
-
-
-def _is_memory(address: int) -> bool:
-    try:
-        gdb.selected_inferior().read_memory(address, 1)
-    except gdb.MemoryError:
-        return False
-    return True
 
 
 def _changeable(bp: gdb.Breakpoint) -> tuple[object, ...]:

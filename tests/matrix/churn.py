@@ -62,6 +62,7 @@ FORBIDDEN = re.compile(
 # Inside gdb: what there is, for the next choice, and what is wrong with it.
 FACTS = """
 import gdb, json
+from collections import Counter
 churn_scripts = set()
 def churn_script():
     "Another script's hidden watchpoint."
@@ -79,26 +80,27 @@ def churn_facts(wrong):
         "inferiors": sorted(i.num for i in gdb.inferiors()),
         "scripts": sorted(churn_scripts),
         "wrong": wrong,
+        "memory": churn_memory(),
     }
+def churn_memory():
+    return 0
 def churn_check(number, settled):
     print("@@%d %s" % (number, json.dumps(churn_facts(churn_wrong(settled)))))
 def churn_wrong(settled):
     return []
 """
 INSIDE = """
-import gc
-from collections import Counter
+import ctypes, gc, os
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.inferior import gdbfacts
 from gdb_kwatch.inferior.sentinels import Sentinel
 from gdb_kwatch.inferior.threads import Threads
-from gdb_kwatch.linux import ptrace
 from gdb_kwatch.ui import plugin
 churn_execute = gdb.execute
 churn_misdeeds = []
 def churn_watched_execute(command, *rest, **others):
     "gdb.execute runs the commands of the breakpoint at which the program stands."
-    if gdbfacts.stopping:
+    if not gdbfacts.may_execute():
         churn_misdeeds.append("%r is executed in a stop" % command)
     return churn_execute(command, *rest, **others)
 gdb.execute = churn_watched_execute
@@ -115,7 +117,7 @@ def churn_wrong(settled):
     for space, pool in registry.pools.items():
         if not space.is_valid():
             continue
-        wanted = {p for w in registry.watches.values() if w.progspace == space for p in w.pieces}
+        wanted = {p for w in registry.owners() if w.progspace == space for p in w.pieces}
         for sentinel in pool.sentinels:
             if not sentinel.is_valid():
                 continue
@@ -136,31 +138,78 @@ def churn_wrong(settled):
             continue
         if bp.thread is None:  # else its thread may have ended: gdb 13 keeps it, hidden
             wrong.append("not adopted: %d" % bp.number)
+    wrong += churn_told() + churn_descriptors(session)
     if settled:
-        wrong += churn_slots(session) + churn_told() + churn_grown(session)
+        wrong += churn_slots(session) + churn_grown(session)
     return wrong
+churn_libc = ctypes.CDLL(None, use_errno=True)
+churn_libc.ptrace.restype = ctypes.c_long
+churn_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+def churn_peek(lwp, n):
+    "DRn by PTRACE_PEEKUSER, not by kwatch's own way."
+    ctypes.set_errno(0)
+    value = churn_libc.ptrace(3, lwp, 848 + 8 * n, None)
+    if value == -1 and ctypes.get_errno():
+        raise OSError(ctypes.get_errno(), "PEEKUSER")
+    return value & (1 << 64) - 1
 def churn_told():
     "`kwatch slots` says what ptrace says."
-    told = json.loads(gdb.execute("kwatch slots -json", to_string=True))
     wrong = []
-    for row in told:
+    for row in json.loads(churn_execute("kwatch slots -json", to_string=True)):
         try:
-            real = ptrace.debug_registers(row["lwp"])
+            addresses = [churn_peek(row["lwp"], n) for n in range(4)]
+            dr7 = churn_peek(row["lwp"], 7)
         except OSError:
             continue
-        said = {s["slot"]: int(s["address"], 16) for s in row["slots"] if s["enabled"]}
-        if said != {slot: piece.address for slot, piece in real.pieces().items()}:
-            wrong.append("kwatch slots says %s, ptrace %s" % (said, real.pieces()))
-        if row["dr7"] != real.dr7:
-            wrong.append("kwatch slots says DR7 %#x, ptrace %#x" % (row["dr7"], real.dr7))
+        real = {}
+        for n in range(4):
+            if dr7 >> 2 * n & 3:
+                field = dr7 >> 16 + 4 * n
+                real[n] = (addresses[n], {0: 1, 1: 2, 2: 8, 3: 4}[field >> 2 & 3], field & 3)
+        names = {"execute": 0, "write": 1, "access": 3}
+        said = {
+            s["slot"]: (int(s["address"], 16), s["size"], names[s["access"]])
+            for s in row["slots"]
+            if s["enabled"]
+        }
+        if said != real or row["dr7"] != dr7:
+            wrong.append("kwatch slots says %s, DR7 %#x; ptrace %s, %#x" % (
+                said, row["dr7"], real, dr7))
     return wrong
+def churn_descriptors(session):
+    "Without a use of perf or BPF none of their descriptors is open."
+    watches = session.registry.watches.values()
+    traced = [p.trace for p in session.parts if getattr(p, "trace", None) is not None]
+    if any(w.sight or not w.in_registers for w in watches) or any(not t.ended for t in traced):
+        return []
+    kinds = ("perf_event",) if traced else ("perf_event", "bpf")  # its records are in a BPF map
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            name = os.readlink("/proc/self/fd/" + number)
+        except OSError:
+            continue
+        if any(kind in name for kind in kinds):
+            found.append(name)
+    return ["descriptors are left open: %s" % sorted(found)] if found else []
+def churn_memory():
+    "Resident KiB of this gdb."
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 def churn_grown(session):
     "Nothing is kept of what is gone."
     gc.collect()
-    alive = Counter(type(thing).__name__ for thing in gc.get_objects())
+    alive = Counter(type(t).__name__ for t in gc.get_objects()
+                    if type(t).__module__.startswith("gdb_kwatch"))
     pools = len(session.registry.pools)
-    most = {"Sentinel": 8 * pools + 16, "Slot": 8 * pools + 64, "Pool": pools + 2}
-    return ["%d of %s are alive" % (alive[n], n) for n, m in most.items() if alive[n] > m]
+    traps = len(session.engine.history.last(1000))
+    most = {"Sentinel": 8 * pools + 16, "Slot": 8 * pools + 64, "Pool": pools + 2,
+            "Watch": 64 + 4 * traps, "Trap": 8 + traps, "Hit": 64 + 8 * traps,
+            "Touch": 64 + 8 * traps, "Plan": 64, "Request": 64 + 4 * traps}
+    wrong = ["%d of %s are alive" % (alive[n], n) for n, m in most.items() if alive[n] > m]
+    if churn_memory() > 600000:
+        wrong.append("gdb has %d KiB of memory" % churn_memory())
+    return wrong
 churn_types = (gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT, gdb.BP_ACCESS_WATCHPOINT)
 def churn_slots(session):
     thread = gdb.selected_thread()
@@ -246,6 +295,7 @@ class Gdb:
             os.execvpe(command[0], command, environment)
         self.status: int | None = None
         self.text = ""
+        self.memory = 0  # at most, in KiB
 
     def give(self, line: str) -> str:
         """One command; what gdb printed until it could say how things are."""
@@ -287,6 +337,7 @@ class Gdb:
                 self.send(question)
             self.read(0.5)
         self.facts = json.loads(found.group(1))
+        self.memory = max(self.memory, self.facts["memory"])
         if "is executing new program" in self.text:
             self.executed.add(self.facts["pid"])
         # What was typed is echoed; a $_kwatch in it would be ours.
@@ -360,7 +411,8 @@ class Gdb:
 PLACES = (
     *("s.a", "s.b", "s.c", "s.d", "s", "alpha", "beta", "wide[1]", "wide", "place[0]", "place[1]"),
     *("buffer[3]", "*(int *) buffer", "*(long *) (buffer + 3)", "*heap", "heap[1]", "heap", "mine"),
-    *("library_global", "s.a + s.b", "$sp", "nothing", "n", "poke"),
+    *("library_global", "s.a + s.b", "$sp", "nothing", "n", "poke", "*heap + beta"),
+    *("buffer[0]", "buffer[1]", "buffer[5]", "buffer[9]", "buffer[12]"),
 )
 FUNCTIONS = ("main", "together", "local", "poke", "worker", "on_signal", "library_store")
 PROGRAMS = ("churn", "simultaneous_static")
@@ -391,6 +443,7 @@ class Maker:
             (2, self.process),
             (2, self.inferior),
             (1, self.script),
+            (3, self.record),
             (1, lambda: self.one_of(("kwatch off", "kwatch on", "kwatch off\nkwatch on"))),
         ]
 
@@ -429,8 +482,12 @@ class Maker:
         if self.random.random() < 0.05:
             size, start = self.one_of((1, 4, 8, 12, 32, 40)), self.one_of((0, 1, 3, 5))
             return f"kwatch -size {size} &buffer[{start}]"
-        options = ("-w", "-a", "-r", "-l", "-every", "-t")
-        chosen = [option for option in options if self.random.random() < 0.15]
+        options = ("-w", "-a", "-r", "-l", "-every", "-t", "-k", "-g")
+        chosen = [option for option in options if self.random.random() < 0.12]
+        if self.random.random() < 0.05:
+            chosen.append(self.one_of(('-log "{old} {new}"', '-do "bt 1"', "-not-from poke")))
+        if self.random.random() < 0.05:
+            chosen.append(f"-p {self.one_of(('background', 'normal', 'break-native', '40'))}")
         return " ".join(["kwatch", *chosen, self.place()]) + self.tail()
 
     def native(self) -> str:
@@ -470,6 +527,10 @@ class Maker:
                 "print poke(5)",
                 "print together(6)",
                 "up",
+                "signal 0",
+                "queue-signal SIGUSR1",
+                "signal SIGUSR1",
+                "set var buffer[5] = buffer[5] + 1",
             )
         )
 
@@ -487,6 +548,11 @@ class Maker:
                 *("set can-use-hw-watchpoints 0", *["set can-use-hw-watchpoints 1"] * 3),
                 *("set kwatch adopt off", *["set kwatch adopt on"] * 3),
                 *("set kwatch history 3", "set kwatch history 100"),
+                *["set kwatch kernel-conditions auto"] * 3,
+                *("set kwatch kernel-conditions off", "set kwatch merge off"),
+                *("set kwatch kernel on", "set kwatch kernel auto", "set kwatch kernel off"),
+                *["set kwatch merge on", "set kwatch policy exact", "set kwatch policy simple"],
+                *("handle SIGUSR1 nostop noprint pass", "handle SIGUSR1 stop print pass"),
                 *("set follow-fork-mode child", "set follow-fork-mode parent"),
                 *("set detach-on-fork off", *["set detach-on-fork on"] * 3),
                 *("set follow-exec-mode new", "set follow-exec-mode same"),
@@ -528,6 +594,21 @@ class Maker:
             )
         )
 
+    def record(self) -> str:
+        place = self.one_of(("s.a", "alpha", "place[0]", "*heap", "buffer[3]", "nothing"))
+        option = self.one_of(("", "", "-a ", "-k "))
+        return self.one_of(
+            (
+                f"kwatch who {option}-for 0.3 {place}",
+                *[f"kwatch trace {option}{place}"] * 3,
+                *("kwatch trace summary", "kwatch trace show -n 3"),
+                *["kwatch trace stop"] * 3,
+                f"kwatch history {self.number()}",
+                f"kwatch last {place}",
+                f"kwatch priority {self.number()} {self.one_of((0, 16, 200))}",
+            )
+        )
+
     def script(self) -> str:
         return self.one_of(
             (
@@ -554,13 +635,22 @@ def plain(line: str) -> str | None:
         "save",
         "off",
         "on",
+        "who",
+        "trace",
+        "history",
+        "last",
+        "priority",
     ):
         return None
     command, rest = "watch", words[1:]
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
         command = {"-a": "awatch", "-r": "rwatch"}.get(option, command)
-        if option == "-size":
+        if option in ("-log", "-do"):
+            rest = shlex.split(" ".join(rest))[1:]
+        elif option in ("-p", "-not-from"):
+            rest.pop(0)
+        elif option == "-size":
             size = rest.pop(0)
             rest[0] = f"*(char (*)[{size}]) {rest[0]}"
     return " ".join([command, *rest])
@@ -613,6 +703,7 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
     until = start + arguments.seconds
     seed, done, sessions, failures = arguments.seed, 0, 0, 0
     kinds: Counter[str] = Counter()
+    memory = 0
     while done < arguments.n and time.monotonic() < until:
         maker = Maker(seed)
         gdb = Gdb(world)
@@ -628,12 +719,17 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
             world.end()
         if failed:
             failures += report(seed, failed, gdb, world, arguments.verbose)
-        kinds.update(line.split()[0] for line in gdb.log)
+        memory = max(memory, gdb.memory)
+        kinds.update(" ".join(line.split()[: 1 + line.startswith("kwatch")]) for line in gdb.log)
         done += len(gdb.log)
         sessions += 1
         seed += 1
     seconds = time.monotonic() - start
-    print(f"{done} commands in {sessions} sessions, {seconds:.0f} s; {failures} failures")
+    print(
+        f"{done} commands in {sessions} gdbs, seeds {arguments.seed} to {seed - 1}, "
+        f"{seconds:.0f} s, memory at most {memory // 1024} MiB; {failures} failures",
+        flush=True,
+    )
     if arguments.verbose:
         print(", ".join(f"{count} {kind}" for kind, count in kinds.most_common()))
     return failures
