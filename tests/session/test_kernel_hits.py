@@ -302,6 +302,16 @@ def test_gdbs_own_watch_with_kernel_sight(session):
         assert all(trap["stopped"] for trap in (read, store, again))
 
 
+def test_kernel_sight_that_comes_at_a_stop_with_commands_that_go_on(session):
+    """Its catchpoint is not made in that stop: gdb would run the commands in the middle of it."""
+    with session("condition_not_blamed") as gdb:
+        gdb.cmd("set kwatch kernel on")
+        gdb.cmd("watch pair.a")
+        gdb.cmd("commands 1\nprint pair.b\ncontinue\nend")
+        assert "exited" in gdb.cmd("run")
+        assert len(gdb.stops()) == 6
+
+
 def test_kernel_sight_of_two_by_two_slots(session):
     with session("syscall") as gdb:
         gdb.run_to("main")

@@ -206,6 +206,7 @@ def test_what_cannot_be_asked(session):
         assert "not being run" in gdb.cmd("kwatch trace place")
         gdb.run_to("main")
         assert "No symbol" in gdb.cmd("kwatch trace nothing_like_it")
+        assert gdb.cmd("kwatch trace *(long*)0") == "Cannot access memory at address 0x0\n"
         assert "No hardware slot free" in gdb.cmd(
             "kwatch trace place count_a count_b count_c rounds"
         )

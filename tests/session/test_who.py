@@ -155,6 +155,7 @@ def test_what_cannot_be_asked(session):
         assert "not being run" in gdb.cmd("kwatch who shared")
         gdb.run_to("main")
         assert "No symbol" in gdb.cmd("kwatch who nothing_like_it")
+        assert gdb.cmd("kwatch who *(long *) 0") == "Cannot access memory at address 0x0\n"
         assert "is no function" in gdb.cmd("kwatch who shared -from nothing_like_it")
         assert "-for requires" in gdb.cmd("kwatch who shared -for")
         assert "greater than 0" in gdb.cmd("kwatch who shared -for 0")
