@@ -33,11 +33,13 @@ def over_a_round(command: str, watched: str, condition: str) -> dict[str, object
         if gdb.selected_frame().name().startswith("round_over"):
             break
         steps.append(int(gdb.parse_and_eval("step")))
-        errors.append(found.group().split("\n")[-1] if found else "")
+        said = found.group().split("\n")[-1] if found else ""
+        errors.append(re.sub(r"process \d+", "the process", said))
         if len(steps) > 40:
             break
-    counted = next(bp.hit_count for bp in gdb.breakpoints() if bp.number == number)
-    answer.update(steps=steps, errors=errors, hit_count=counted)
+    # gdb 10 has no object for a catchpoint.
+    counted = re.search(r"already hit (\d+) time", gdb.execute(f"info br {number}", to_string=True))
+    answer.update(steps=steps, errors=errors, hit_count=int(counted.group(1)) if counted else 0)
     gdb.execute(f"delete {number}")
     return answer
 

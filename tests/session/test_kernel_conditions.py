@@ -51,7 +51,7 @@ HAD = {
         for s in ("signed", "unsigned")
         for n in (32, 64)
     },
-    **dict.fromkeys(("&&", "||", "Choose", "Not", "Sequence", "CpuRegister", "ThreadId"), 50),
+    **dict.fromkeys(("&&", "||", "Choose", "Not", "Sequence", "CpuRegister", "ThreadId"), 30),
     "Bits signed 32": 100,
     "Bits unsigned 64": 30,
 }
@@ -82,6 +82,8 @@ def test_the_kernel_answers_as_gdb_does(session, seed):
         for kind in ("true", "false", "Division", "memory"):
             assert int(re.search(rf"'{kind}': (\d+)", answers).group(1)) > CASES // 100
         rare = {name: had.get(name, 0) for name, least in HAD.items() if had.get(name, 0) < least}
+        if not gdb.evaluate("hasattr(gdb, 'BreakpointLocation')"):  # shifts: gdb 13 and later
+            rare = {name: count for name, count in rare.items() if name[:2] not in ("<<", ">>")}
         assert not rare, "each kind of value and each operator was tried often enough"
         # Only a gdb that cuts numbers wrongly is asked at the access itself.
         wrong = gdb.value("(unsigned char) -257").split()[0] != "255"
