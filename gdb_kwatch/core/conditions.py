@@ -17,8 +17,8 @@ from .bpf import R0, R1, R2, R3, R6, R9, R10, Program, Register
 # Why gdb could not have answered; 0 where it could.
 DIVISION, UNREADABLE, NO_REGISTERS, UNKNOWN = 1, 2, 3, 4
 
-TEMPORARIES = 24  # how deep a condition may be nested
-INSTRUCTIONS = 3500  # how long it may become
+TEMPORARIES = 48  # how deep a condition may be nested: what the BPF stack has room for
+INSTRUCTIONS = 16000  # how long it may become; a jump reaches 32767 instructions
 
 
 class Kind(NamedTuple):

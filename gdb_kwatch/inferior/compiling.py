@@ -69,7 +69,7 @@ def compiled(
     except (NotCompiled, TooComplex, Untold) as error:
         return None, str(error)
     except RecursionError:
-        return None, "it is nested too deeply"
+        return None, "it is too long"
     except (gdb.error, gdb.MemoryError, OverflowError) as error:
         return None, str(error) or type(error).__name__
     return node, ""

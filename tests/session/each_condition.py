@@ -14,7 +14,13 @@ import gdb
 _ERROR = re.compile(r"^(?:Error in testing .*\n.*|warning: .*|Watchpoint condition .*)$", re.M)
 
 
-def over_a_round(command: str, watched: str, condition: str) -> dict[str, object]:
+def of_kwatch(number: int) -> dict[str, object]:
+    listed = json.loads(gdb.execute("kwatch list -json", to_string=True))
+    (mine,) = (row for row in listed if row["number"] == number)
+    return mine
+
+
+def over_a_round(command: str, watched: str, condition: str, ignored: int) -> dict[str, object]:
     answer: dict[str, object] = {"who": "", "refused": "", "steps": [], "errors": []}
     try:
         gdb.execute(f"{command} {watched} if {condition}", to_string=True)
@@ -23,9 +29,9 @@ def over_a_round(command: str, watched: str, condition: str) -> dict[str, object
         return answer
     number = int(gdb.convenience_variable("bpnum"))
     if command == "kwatch":
-        listed = json.loads(gdb.execute("kwatch list -json", to_string=True))
-        (mine,) = (row for row in listed if row["number"] == number)
-        answer["who"] = mine["judged"]
+        answer["who"] = of_kwatch(number)["judged"]
+    if ignored:
+        gdb.execute(f"ignore {number} {ignored}", to_string=True)
     steps, errors = [], []
     while True:
         out = gdb.execute("continue", to_string=True)
@@ -37,9 +43,11 @@ def over_a_round(command: str, watched: str, condition: str) -> dict[str, object
         errors.append(re.sub(r"process \d+", "the process", said))
         if len(steps) > 40:
             break
-    # gdb 10 has no object for a catchpoint.
-    counted = re.search(r"already hit (\d+) time", gdb.execute(f"info br {number}", to_string=True))
-    answer.update(steps=steps, errors=errors, hit_count=int(counted.group(1)) if counted else 0)
+    text = gdb.execute(f"info breakpoints {number}", to_string=True)  # gdb 10 has no object for it
+    counts = re.findall(r"already hit (\d+) time|ignore next (\d+) hit", text)
+    answer.update(steps=steps, errors=errors, counts=counts)
+    if command == "kwatch":
+        answer["hits"] = of_kwatch(number)["hits"]
     gdb.execute(f"delete {number}")
     return answer
 
