@@ -53,6 +53,14 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "-k: thread's end": (f"{S}/test_kernel_situations.py::test_the_end_of_a_thread_clears_a_word",),
     "-k: exec": (f"{S}/test_kernel_processes.py::test_an_exec",),
     "-k: threads": (f"{S}/test_kernel_processes.py::test_each_stop_names_its_thread",),
+    "condition in the kernel": (
+        f"{S}/test_kernel_conditions.py::test_gdbs_own_commands_work_on_it",
+        f"{S}/test_kernel_conditions.py::test_every_thread_and_those_to_come",
+        f"{S}/test_kernel_conditions.py::test_two_hundred_terms",
+    ),
+    "2,000 random conditions": (
+        f"{S}/test_kernel_conditions.py::test_the_kernel_answers_as_gdb_does",
+    ),
     "refused: nobody": (
         f"{S}/test_kernel_rights.py::test_it_is_refused_with_reason_and_remedy[as_nobody]",
         f"{S}/test_kernel_rights.py::test_auto_falls_back_once_and_changes_are_found_by_value"

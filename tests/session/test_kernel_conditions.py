@@ -114,6 +114,27 @@ def test_the_list_says_who_tests_it(session, condition, why):
             assert "hw watchpoint" in gdb.cmd("info breakpoints")
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        " || ".join(f"a == {1000 + n}" for n in range(199)) + " || a == 7",
+        " && ".join(f"b + {n} != 0" for n in range(1, 200)) + " && a == 7",
+        " + ".join(["c"] * 200) + " == 0 && a == 7",
+        "".join(f"a == {n} + 1000 ? {n} : " for n in range(199)) + "a == 7",
+        "(" * 40 + "a" + " + 1)" * 40 + " == 47",
+        "a == 7 + " + "(c + " * 40 + "0" + ")" * 40,
+    ],
+    ids=["or", "and of memory", "sum", "?:", "nested left", "nested right"],
+)
+def test_two_hundred_terms(session, condition):
+    with loop(session, 10) as gdb:
+        gdb.run_to("main")
+        gdb.script(f"kwatch a if {condition}\n")
+        assert judged(gdb) == "in kernel"
+        gdb.cont()
+        assert gdb.value("a") == "7"
+
+
 def test_off_and_auto(session):
     with session("loop") as gdb:
         assert "is off" in gdb.cmd("show kwatch kernel-conditions")
