@@ -44,7 +44,7 @@ def told(error: str, line: str, options: tuple[str, ...]) -> str:
 
 def parse(line: str, options: tuple[str, ...], several: bool = False) -> AccessRequest:
     """``several``: blanks separate expressions.  Raises UsageError."""
-    text, condition = _cut_condition(line)
+    text, condition = condition_of(line)
     found: dict[str, list[str]] = {}
     rest: list[str] = []
     at = 0
@@ -100,7 +100,8 @@ def _number(name: str, found: dict[str, list[str]], kind: type) -> float:
     return value
 
 
-def _cut_condition(text: str) -> tuple[str, str | None]:
+def condition_of(text: str) -> tuple[str, str | None]:
+    """What stands before ``if`` and what after it; None where there is no condition."""
     outside = set(outermost(text))
     for match in _IF.finditer(text):
         if match.start() in outside:

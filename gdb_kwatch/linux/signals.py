@@ -7,6 +7,8 @@ one that it blocks stops it too late.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 
 # Ignored by default, and nobody's own business as SIGCHLD and SIGCONT are.
@@ -45,3 +47,15 @@ def choose(pid: int) -> tuple[signal.Signals | None, str]:
 def is_blocked(lwp: int, number: int) -> bool:
     """Whether a thread blocks ``number``, so that its hits are told only when it unblocks it."""
     return has(masks(lwp).get("SigBlk", 0), number)
+
+
+def stop_again(pid: int, name: str) -> None:
+    """See that a process which a signal was to stop is stopped.  gdb passes the signal on when it
+    detaches, but sends SIGCONT to threads that have a SIGSTOP of gdb's own left over
+    (``detach_one_lwp``, gdb/linux-nat.c), and that lets all of the process go on."""
+    number = signal.Signals[name]
+    caught = masks(pid)
+    by_default = not any(has(caught.get(mask, 0), number) for mask in ("SigIgn", "SigCgt"))
+    if caught and by_default:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

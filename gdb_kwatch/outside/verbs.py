@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,12 @@ from gdb_kwatch import places
 from gdb_kwatch.outside import attached, demo, doctor, say, setup, startup, testing
 
 EXIT_CODES = "Exit code: 0 fine; 1 not; 2 something must be done first, and it is said what."
+
+ATTACHED = (
+    "Ctrl-C, SIGTERM and a hang-up end it earlier: gdb lets go of the process, and what was found "
+    "until then is shown or written. Exit code: 0 fine, though nothing may have been touched; 1 "
+    "not; 2 something must be done first, and it is said what; 130, 143, 129 ended by that signal."
+)
 
 # Their arguments are another program's: argparse would take a `-k` or `-x` as its own.
 PASSED_ON: dict[str, Callable[[Sequence[str]], int]] = {
@@ -59,6 +66,21 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _count(text: str) -> int:
+    return int(_positive(text, int))
+
+
+def _seconds(text: str) -> float:
+    return _positive(text, float)
+
+
+def _positive(text: str, kind: Callable[[str], float]) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < kind(text) < 1e9:
+            return kind(text)
+    raise argparse.ArgumentTypeError(f"{text}: it takes a number greater than 0")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=say.verb("").strip(),
@@ -68,13 +90,17 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     def verb(
-        name: str, summary: str, more: str, arguments: str | None = None
+        name: str,
+        summary: str,
+        more: str,
+        arguments: str | None = None,
+        epilog: str = EXIT_CODES,
     ) -> argparse.ArgumentParser:
         return verbs.add_parser(
             name,
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}. {more}",
-            epilog=EXIT_CODES,
+            epilog=epilog,
             usage=arguments and f"{say.verb(name)} {arguments}",
         )
 
@@ -107,26 +133,57 @@ def _parser() -> argparse.ArgumentParser:
         "show which instructions touch a place in a running process",
         "Attaches gdb for some seconds, then the process runs on. `help kwatch who` in gdb "
         "tells more.",
+        epilog=ATTACHED,
     )
     trace = verb(
         "trace",
         "record every access of a place in a running process into a file",
-        "The suffix of FILE tells the format: .json, .csv, .trace.json (Perfetto), .folded.",
+        "The suffix of FILE tells the format: .json (lines), .csv, .perfetto.json or .trace.json "
+        "(Perfetto), .folded (flame graphs).",
+        epilog=ATTACHED,
     )
     for one in (who, trace):
-        one.add_argument("-p", dest="pid", type=int, required=True, help="the process")
-        one.add_argument("expression", metavar="EXPR", help="what to watch")
+        one.add_argument("-p", dest="pid", type=_count, required=True, help="the process")
         one.add_argument(
-            "-for", dest="seconds", type=float, default=5.0, help="for how many seconds (5)"
+            "-for",
+            dest="seconds",
+            type=_seconds,
+            metavar="SECONDS",
+            help=f"for how long ({attached.SECONDS:g})",
         )
         one.add_argument("-a", dest="reads", action="store_true", help="reads, too")
-        one.add_argument("-k", dest="kernel", action="store_true", help="by system calls, too")
-        one.add_argument("-from", dest="only", action="append", default=[], metavar="CODE")
-        one.add_argument("-not-from", dest="without", action="append", default=[], metavar="CODE")
+        one.add_argument(
+            "-k", dest="kernel", action="store_true", help="by system calls, too (needs perf)"
+        )
+        one.add_argument(
+            "-from",
+            dest="only",
+            action="append",
+            default=[],
+            metavar="CODE",
+            help="only by this function or library; may be given again",
+        )
+        one.add_argument(
+            "-not-from",
+            dest="without",
+            action="append",
+            default=[],
+            metavar="CODE",
+            help="not by this function or library; may be given again",
+        )
         one.add_argument("-if", dest="condition", metavar="COND", help="only where COND holds")
+    who.add_argument("expressions", metavar="EXPR", nargs=1, help="what to watch: EXPR [if COND]")
+    trace.add_argument(
+        "expressions", metavar="EXPR", nargs="+", help="what to watch: EXPR [if COND]"
+    )
     who.add_argument("-json", action="store_true", help="rows as JSON")
     trace.add_argument("-o", dest="file", metavar="FILE", required=True, help="what to write")
-    trace.add_argument("-stack", type=int, default=0, metavar="N", help="with N callers")
+    trace.add_argument(
+        "-count", type=_count, default=0, metavar="N", help="end after N accesses; no -for then"
+    )
+    trace.add_argument(
+        "-stack", type=_count, default=0, metavar="N", help="with the N innermost callers"
+    )
     verb(
         "bench",
         "measure what kwatch costs beside gdb's own watch",

@@ -13,7 +13,7 @@ from itertools import islice
 import gdb
 
 from gdb_kwatch.core import filters
-from gdb_kwatch.core.access_words import TRACE, parse, told
+from gdb_kwatch.core.access_words import TRACE, AccessRequest, parse, told
 from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, writer
 from gdb_kwatch.core.filters import RecordLayout
 from gdb_kwatch.core.grammar import UsageError
@@ -21,7 +21,7 @@ from gdb_kwatch.core.traces import Store, bar, sparkline
 from gdb_kwatch.inferior.compiling import compiled
 from gdb_kwatch.inferior.recording import NAME, ByStops, Trace, recorder
 from gdb_kwatch.inferior.session import Session
-from gdb_kwatch.inferior.targets import check_slots, target_of, where
+from gdb_kwatch.inferior.targets import Target, check_slots, target_of, where
 
 from . import style
 from .tables import folded, table
@@ -78,6 +78,15 @@ class Tracing:
             raise gdb.GdbError(str(error)) from None
         except gdb.GdbError as error:
             raise gdb.GdbError(told(str(error), argument, TRACE)) from None
+        trace = self.start(request, targets)
+        names = ", ".join(target.expression for target in targets)
+        gdb.write(f"Tracing {names}: {trace.recorder.label}.\n")
+        if trace.recorder.missing:
+            gdb.write(f"({trace.recorder.missing})\n")
+        gdb.write("'continue' runs the program; 'kwatch trace summary' shows what was seen.\n")
+
+    def start(self, request: AccessRequest, targets: list[Target]) -> Trace:
+        """A new trace in the place of the one there is.  Raises gdb.GdbError."""
         check_slots(self.session, targets, NAME, instead_of=NAME)
         nodes, reasons = zip(*(compiled(request.condition, target) for target in targets))
         size = max(target.region.length for target in targets)
@@ -102,11 +111,7 @@ class Tracing:
             self.trace.close()
         self.trace = Trace(self.session, targets, request, store, recording, progress)
         self.session.at_prompt()  # which sees what slots are left; a script has no prompt
-        names = ", ".join(target.expression for target in targets)
-        gdb.write(f"Tracing {names}: {recording.label}.\n")
-        if recording.missing:
-            gdb.write(f"({recording.missing})\n")
-        gdb.write("'continue' runs the program; 'kwatch trace summary' shows what was seen.\n")
+        return self.trace
 
     def stop(self, words: list[str]) -> None:
         trace = self.needed()
@@ -255,15 +260,19 @@ class Tracing:
                 f"Usage: kwatch trace export FILE; its suffix is one of {', '.join(SUFFIXES)}"
             )
         path = os.path.expanduser(words[0])
+        count = self.write(trace, path)
+        gdb.write(f"{count:,} records written to {path}.\n")
+
+    def write(self, trace: Trace, path: str) -> int:
+        """The records into a file; how many.  Raises gdb.GdbError."""
         try:
             export = writer(path)  # before the file is opened: it may be one that is dear
             with open(path, "w", encoding="utf-8", newline="") as file:
-                count = export(file, trace.rows())
+                return export(file, trace.rows())
         except UnknownSuffix as error:
             raise gdb.GdbError(str(error)) from None
         except OSError as error:
             raise gdb.GdbError(f"{path}: {error.strerror}") from None
-        gdb.write(f"{count:,} records written to {path}.\n")
 
 
 def _columns(trace: Trace) -> dict[str, Callable[[Row, int], str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gdb
@@ -272,17 +272,27 @@ class Who:
             raise gdb.GdbError(f"There are accessors 1 to {len(self.last.rows)}.")
         return self.last.detail(number)
 
-    def run(self, request: AccessRequest, target: Target, from_tty: bool) -> None:
+    def run(
+        self,
+        request: AccessRequest,
+        target: Target,
+        from_tty: bool,
+        run: Run | None = None,
+        note: Callable[[str], object] = gdb.write,
+        write: Callable[[str], object] = gdb.write,
+    ) -> None:
+        """Let the program run and tell who touched the place; ``note`` takes what is no part of
+        the answer."""
         check_slots(self.session, [target], f"kwatch who {target.expression}")
         node, why_not = compiled(request.condition, target)
         watching = watcher(self.session, target, request, node, why_not)
         found = Found(target, request, Numbers())
         found.exact_frames = isinstance(watching, ByStops)
         live = None
-        run = Run(request.seconds)
+        run = run or Run(request.seconds)
         try:
             if watching.missing:
-                gdb.write(f"{watching.missing}\nSo gdb stops at each hit and goes on (slow).\n")
+                note(f"{watching.missing}\nSo gdb stops at each hit and goes on (slow).\n")
             gdb.flush()
             if from_tty and style.terminal() and not isinstance(watching, ByStops):
                 live = Live(found, watching)
@@ -295,13 +305,13 @@ class Who:
             watching.close()
             found.numbers.close()
         self.last = found
-        gdb.write(run.said)
+        note(run.said)
         if request.json:
             from gdb_kwatch.core.records import dumps
 
-            gdb.write(dumps(found.json()))
+            write(dumps(found.json()))
             return
-        gdb.write(self._text(found, hits, lost, run, watching))
+        write(self._text(found, hits, lost, run, watching))
 
     def _text(self, found: Found, hits: int, lost: int, run: Run, watching: Watcher) -> str:
         if not found.rows:

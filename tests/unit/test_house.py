@@ -20,7 +20,7 @@ ROOMS = {
     "linux": {"linux", "core"},
     "inferior": {"inferior", "core", "linux"},
     "ui": {"ui", "inferior", "core", "linux"},
-    "outside": {"outside"},
+    "outside": {"outside", "core"},
 }
 # Modules of others that a room may not know.
 FORBIDDEN = {"core": {"gdb", "ctypes"}, "linux": {"gdb"}, "outside": {"gdb", "ctypes"}}

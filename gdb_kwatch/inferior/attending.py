@@ -1,0 +1,142 @@
+"""Runs of a program for somebody outside, who may end them at any moment: `gdb-kwatch who -p`.
+
+The program is stopped by SIGSTOP.  SIGINT, by which gdb itself interrupts, comes never where the
+program blocks it, ends a program that waits for it (sigwait), and ends any other where it is left
+over at the detach; SIGSTOP cannot be blocked, and is taken back here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import gdb
+
+from .accesses import Run
+from .background import Background
+
+# The signals that stop a process: as long as gdb is there they do not (ptrace(2), "Group-stop").
+STOPPING = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+_LOOK = 0.02
+
+
+class Line:
+    """The pipe from whoever asked: when it is closed, or its other end has died, all is to end."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.closed = False
+        self.run: AttendedRun | None = None
+        self._thread = Background(self._look, 0)
+
+    def _look(self) -> None:
+        """By a thread of its own."""
+        ready, _, _ = select.select([] if self.closed else [self.fd], [], [], _LOOK)
+        if ready and not os.read(self.fd, 1):
+            self.closed = True
+        run = self.run
+        if run is not None and run.is_over():
+            run.interrupt()
+
+    def close(self) -> None:
+        self._thread.stop()
+
+
+class AttendedRun(Run):
+    """A run for some seconds (0: no limit), until `done`, or until the line is closed."""
+
+    def __init__(
+        self,
+        line: Line,
+        seconds: float,
+        begins: Callable[[], object],
+        done: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(seconds)
+        self.line = line
+        self.begins = begins
+        self.done = done
+        self.stopped_by = ""  # the signal of the last stop
+        self.exited = ""  # how the program ended
+        self._pid = 0
+        self._ends = 0.0
+        self._lock = threading.Lock()
+        self._going = False
+        self._sent = False
+
+    def go(self) -> None:
+        self._pid = gdb.selected_inferior().pid
+        gdb.events.stop.connect(self._at_stop)
+        gdb.events.exited.connect(self._at_exited)
+        try:
+            start = time.monotonic()
+            self._ends = start + self.seconds if self.seconds else 0
+            self._going = True
+            self.line.run = self
+            self.begins()
+            try:
+                gdb.execute("continue", to_string=True)
+            finally:
+                with self._lock:
+                    self._going = False
+                self.line.run = None
+                self.elapsed = time.monotonic() - start
+        finally:
+            gdb.events.stop.disconnect(self._at_stop)
+            gdb.events.exited.disconnect(self._at_exited)
+
+    def is_over(self) -> bool:
+        return (
+            self.line.closed or bool(self._ends) and time.monotonic() >= self._ends or self.done()
+        )
+
+    def interrupt(self) -> None:
+        """From any thread; once."""
+        with self._lock:
+            if self._going and not self._sent:
+                self._sent = True
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGSTOP)
+
+    def _at_stop(self, event: gdb.StopEvent) -> None:
+        self.stopped_by = getattr(event, "stop_signal", "")
+
+    def _at_exited(self, event: gdb.ExitedEvent) -> None:
+        code = getattr(event, "exit_code", None)
+        self.exited = "by a signal" if code is None else f"with exit code {code}"
+
+    @property
+    def stopped_by_others(self) -> str:
+        """The signal of somebody else that would have stopped the program, or ""."""
+        return self.stopped_by if self.stopped_by in STOPPING and not self._is_ours() else ""
+
+    def take_back(self) -> None:
+        """See that the program has nothing of our signal.  Call it when nothing is watched any
+        more: where the program was stopped by something else before the signal came, it must run
+        for that.  A SIGSTOP of somebody else stays: gdb passes it on when it detaches."""
+        gdb.events.stop.connect(self._at_stop)
+        gdb.events.exited.connect(self._at_exited)
+        try:
+            while self._sent and not self.exited and self.stopped_by != "SIGSTOP":
+                gdb.execute("continue", to_string=True)
+        finally:
+            gdb.events.stop.disconnect(self._at_stop)
+            gdb.events.exited.disconnect(self._at_exited)
+        if not self.exited and self.stopped_by == "SIGSTOP" and self._is_ours():
+            gdb.execute("queue-signal 0", to_string=True)
+
+    def _is_ours(self) -> bool:
+        """Whether the SIGSTOP that stopped the program was sent by this gdb (the number is 0 where
+        the program's PID namespace does not have gdb)."""
+        if not self._sent:
+            return False
+        try:
+            sender = int(gdb.parse_and_eval("$_siginfo._sifields._kill.si_pid"))
+        except gdb.error:
+            return True
+        return sender in (os.getpid(), 0)
