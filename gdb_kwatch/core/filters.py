@@ -32,6 +32,8 @@ HEAD = SEEN + 16 * CPUS
 
 # Places on the BPF stack, from R10.
 _NEW, _OLD, _SCRATCH, _USER_IP, _TEMPORARIES = -32, -64, -72, -88, -96
+# Where a condition's temporaries were: it is judged by then.
+_IP, _TOP = -104, -168
 
 _GOLDEN = 0x9E3779B97F4A7C15  # spreads the bits of a number
 
@@ -41,6 +43,11 @@ SYSTEM_CALL = 32  # from this bit on: the number of the system call
 KERNEL_KEY = 1 << 63  # in a row's key
 
 
+# A system call's return address to the program is among so many words of the stack: the C
+# library's function may have pushed something (as read() does in a program with threads).
+TOP_WORDS = 8
+
+
 @dataclass(frozen=True)
 class Source:
     """One watched place, and which of its accesses count.
@@ -48,6 +55,7 @@ class Source:
     only, without: ranges of code, [start, end), of which the access must, or must not, be
     on_change: take only those that changed the value
     bits: of a bit-field, its first bit and their number; only they count as the value then
+    program: the ranges of the program's own code, by which calls of the kernel are told apart
     """
 
     address: int
@@ -57,6 +65,7 @@ class Source:
     on_change: bool = False
     condition: Node | None = None
     bits: tuple[int, int] | None = None
+    program: tuple[tuple[int, int], ...] = ()
 
     @property
     def value_size(self) -> int:
@@ -84,6 +93,7 @@ class RecordLayout:
 
     value: int  # bytes of a value
     frames: int = 0
+    top: int = 0  # words from the user's stack pointer on, of accesses by the kernel
 
     TIME = 0
     THREAD = 8  # process in the upper half, thread in the lower
@@ -100,8 +110,12 @@ class RecordLayout:
         return self.new + self.value
 
     @property
-    def size(self) -> int:
+    def top_words(self) -> int:
         return self.stack + 8 * self.frames
+
+    @property
+    def size(self) -> int:
+        return self.top_words + 8 * self.top
 
 
 @dataclass(frozen=True)
@@ -114,14 +128,16 @@ class RowLayout:
     threads: int = 2048
     probes: int = 12
 
-    KEY = 0  # the address after the instruction
+    KEY = 0  # the address after the instruction; by the kernel, the calling code mixed in
     HITS = 8
     CHANGES = 16
     FIRST_TIME = 24
     LAST_TIME = 32
     LAST_THREAD = 40
-    REGISTERS = 48
-    FIRST_OLD = 48 + 8 * len(bpf.PT_REGS)
+    IP = 48
+    TOP = 56  # as in a record
+    REGISTERS = TOP + 8 * TOP_WORDS
+    FIRST_OLD = REGISTERS + 8 * len(bpf.PT_REGS)
 
     @property
     def first_new(self) -> int:
@@ -393,6 +409,18 @@ class _Writer:
         """R0 = the process and thread that run now."""
         bpf.current(self.program, self.kernel.namespace, _SCRATCH)
 
+    def top_of_stack(self, base: Register, offset: int) -> None:
+        """TOP_WORDS of the user's stack, while the kernel works for it."""
+        p = self.program
+        p.call("get_current_task_btf")
+        p.mov(R1, R0)
+        p.call("task_pt_regs")
+        p.load(R3, R0, bpf.PT_REGS["rsp"])
+        p.mov(R1, base)
+        p.alu("add", R1, offset)
+        p.mov(R2, 8 * TOP_WORDS)
+        p.call("probe_read_user")  # zeros where it cannot be read
+
     def user_stack(self, base: Register, offset: int, frames: int) -> None:
         p = self.program
         p.mov(R1, R6)
@@ -471,6 +499,8 @@ def recording(source: Source, kernel: Kernel, number: int, layout: RecordLayout)
     p.label(room)
     p.store(R0, layout.IP, R7)
     p.mov(R7, R0)
+    for word in range(layout.top):
+        p.store(R7, layout.top_words + 8 * word, 0)
     p.alu("or", R8, number)
     p.store(R7, layout.INFO, R8)
     if kernel.system_calls:
@@ -483,6 +513,8 @@ def recording(source: Source, kernel: Kernel, number: int, layout: RecordLayout)
         p.call("task_pt_regs")
         p.load(R1, R0, bpf.PT_REGS["orig_rax"])
         p.store(R7, layout.INFO + SYSTEM_CALL // 8, R1, 4)
+        if layout.top:
+            writer.top_of_stack(R7, layout.top_words)
         p.label(user)
     p.call("ktime_get_ns")
     p.store(R7, layout.TIME, R0)
@@ -505,6 +537,7 @@ def recording(source: Source, kernel: Kernel, number: int, layout: RecordLayout)
 
 def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
     """Keeps a row for each accessing instruction, and for each pair of it and a thread."""
+    calls = kernel.system_calls and bool(source.program)
     writer = _Writer(source, kernel)
     p = writer.program
     writer.begin()
@@ -514,11 +547,26 @@ def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
     p.jump_if("set", R8, KERNEL, ".kernel")
     p.jump(".user")
     p.label(".kernel")
+    p.store(R10, _IP, R7)
+    if calls:
+        writer.top_of_stack(R10, _TOP)
+        _mix_in_caller(p, source.program)
     p.number(R1, KERNEL_KEY)
     p.alu("or", R7, R1)
+    p.jump(".key")
     p.label(".user")
+    p.store(R10, _IP, R7)
+    for word in range(TOP_WORDS if calls else 0):
+        p.store(R10, _TOP + 8 * word, 0)
+    p.label(".key")
     _probe(p, kernel, layout.rows, layout.row, HEAD, layout.probes, "row")
     p.label("row.new")
+    p.load(R1, R10, _IP)
+    p.store(R8, layout.IP, R1)
+    if calls:
+        for word in range(TOP_WORDS):
+            p.load(R1, R10, _TOP + 8 * word)
+            p.store(R8, layout.TOP + 8 * word, R1)
     p.call("ktime_get_ns")
     p.store(R8, layout.FIRST_TIME, R0)
     writer.copy(R8, layout.FIRST_OLD, _OLD)
@@ -552,6 +600,28 @@ def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
     p.mov(R1, 1)
     p.atomic("add", R8, 8, R1)
     return writer.end()
+
+
+def _mix_in_caller(p: Program, ranges: tuple[tuple[int, int], ...]) -> None:
+    """R7 becomes another one for each piece of the program's code that called the kernel: the
+    first word on the stack that lies there.  Who called it for certain is found out later."""
+    for word in range(TOP_WORDS):
+        p.load(R1, R10, _TOP + 8 * word)
+        for start, end in ranges:
+            outside = p.new_label()
+            p.number(R3, start)
+            p.jump_if("le", R1, R3, outside)
+            p.number(R3, end)
+            p.jump_if("gt", R1, R3, outside)
+            p.jump(".caller")
+            p.label(outside)
+    p.jump(".no_caller")
+    p.label(".caller")
+    p.number(R2, _GOLDEN)
+    p.alu("mul", R1, R2)
+    p.alu("rsh", R1, 16)
+    p.alu("xor", R7, R1)
+    p.label(".no_caller")
 
 
 def _probe(

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
 from .bpf import PT_REGS
-from .filters import HEAD, KERNEL, KERNEL_KEY, SYSTEM_CALL, UNREAD, RecordLayout, RowLayout
+from .filters import (
+    HEAD,
+    KERNEL,
+    KERNEL_KEY,
+    SYSTEM_CALL,
+    TOP_WORDS,
+    UNREAD,
+    RecordLayout,
+    RowLayout,
+)
 
 HEADER = 8  # of the ring, before each record
 NO_VALUE = 1 << 10  # in a record's info: nothing is known of the value (a perf ring alone)
@@ -33,6 +42,7 @@ class Record(NamedTuple):
     old: bytes | None
     new: bytes | None
     stack: tuple[int, ...]
+    top: tuple[int, ...] = ()  # of the user's stack, where the kernel made it
 
     @property
     def changed(self) -> bool:
@@ -57,7 +67,7 @@ class Store:
         self._chunks: deque[bytes] = deque()
         self._words = self.step // 8
         self._record = struct.Struct(
-            f"<{HEADER}xQQQQ{layout.value}s{layout.value}s{layout.frames}Q"
+            f"<{HEADER}xQQQQ{layout.value}s{layout.value}s{layout.frames + layout.top}Q"
         )
 
     def __len__(self) -> int:
@@ -96,6 +106,7 @@ class Store:
     ) -> bytes:
         """A record as the kernel would have written it."""
         frames = (*stack, *[0] * self.layout.frames)[: self.layout.frames]
+        frames += (0,) * self.layout.top
         return self._record.pack(time, process << 32 | thread, ip, info, old, new, *frames)
 
     def chunks(self) -> Iterator[bytes]:
@@ -112,7 +123,7 @@ class Store:
     def records(self) -> Iterator[Record]:
         for chunk in self.chunks():
             for row in self._record.iter_unpack(chunk):
-                yield _record(row)
+                yield _record(row, self.layout.frames)
 
     def column(self, offset: int) -> Iterator[list[int]]:
         """One word of each record, a list for each chunk."""
@@ -150,8 +161,9 @@ class Store:
             self.spill.close()
 
 
-def _record(row: tuple[int, ...]) -> Record:
-    time, thread, ip, info, old, new, *stack = row
+def _record(row: tuple[int, ...], frames: int) -> Record:
+    time, thread, ip, info, old, new, *words = row
+    stack, top = words[:frames], words[frames:]
     known = not info & (UNREAD | NO_VALUE)
     return Record(
         time,
@@ -164,6 +176,7 @@ def _record(row: tuple[int, ...]) -> Record:
         old if known else None,  # type: ignore[arg-type]
         new if known else None,  # type: ignore[arg-type]
         tuple(frame for frame in stack if frame),
+        tuple(top),
     )
 
 
@@ -185,6 +198,7 @@ class Accessor:
     last_new: bytes = b""
     registers: dict[str, int] = field(default_factory=dict)
     stack: tuple[int, ...] = ()
+    top: tuple[int, ...] = ()
 
     def add(self, later: Accessor) -> None:
         """Another row of the same instruction; its first hit came after this one's."""
@@ -216,7 +230,7 @@ def accessors(data: bytes, layout: RowLayout, size: int) -> list[Accessor]:
         )
         kernel = bool(key & KERNEL_KEY)
         found[key & 0xFFFFFFFF] = Accessor(
-            key & ~KERNEL_KEY,
+            word(at + layout.IP) if kernel else key,
             kernel,
             word(at + layout.HITS),
             word(at + layout.CHANGES),
@@ -230,6 +244,7 @@ def accessors(data: bytes, layout: RowLayout, size: int) -> list[Accessor]:
             last_new,
             {} if kernel else dict(zip(PT_REGS, registers)),
             tuple(frame for frame in stack if frame),
+            struct.unpack_from(f"<{TOP_WORDS}Q", data, at + layout.TOP) if kernel else (),
         )
     for at in range(layout.thread_table, layout.size, 16):
         pair, hits = struct.unpack_from("<QQ", data, at)

@@ -24,6 +24,7 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 
 from .background import Background
+from .kernel_callers import program_ranges
 from .lost_traps import touches
 from .lvalues import Reading
 from .session import Session
@@ -64,7 +65,9 @@ class InKernel:
         """Raises OSError where it cannot be had."""
         self.target = target
         only, without = ranges
-        source = Source(target.region.address, target.region.length, only, without, condition=node)
+        program = program_ranges(gdb.selected_inferior().pid) if request.kernel else ()
+        place = target.region.address, target.region.length
+        source = Source(*place, only, without, condition=node, program=tuple(program))
         self.layout = layout = RowLayout(source.value_size, FRAMES)
         self.filter = Filter(
             source,

@@ -30,6 +30,7 @@ from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Even
 
 from .accesses import Observer, Ranges, as_bytes, counts, holds
 from .background import Background
+from .leaving import before_unloading
 from .lost_traps import touches
 from .session import Session
 from .setting import set_watch
@@ -404,6 +405,7 @@ class Trace:
         self._lock = threading.Lock()
         self._connected = True
         recording.drain(store)
+        self._followed = before_unloading(self.look_up)
         if not isinstance(recording, ByStops):
             session.lost_traps.join(NAME, self._found_by_stop)
             pieces = frozenset[Piece]().union(*(target.pieces for target in targets))
@@ -508,6 +510,22 @@ class Trace:
         with self._lock:
             self.recorder.drain(self.store)
 
+    def look_up(self) -> None:
+        """The names of all that there is by now, while they can be had."""
+        self.drain()
+        layout = self.store.layout
+        words = [layout.stack + 8 * n for n in range(layout.frames + layout.top)]
+        columns = [self.store.column(at) for at in (layout.IP, layout.INFO, *words)]
+        found = {row for chunk in zip(*columns) for row in zip(*chunk)}
+        for ip, info, *rest in found:
+            symbols = self.symbols[info & 0xFF]
+            kernel = bool(info & KERNEL)
+            stack, top = tuple(filter(None, rest[: layout.frames])), rest[layout.frames :]
+            symbols.access(ip, kernel)
+            symbols.access(symbols.caller(ip, kernel, top, stack), kernel=True)
+            for frame in symbols.chain(stack, top):
+                symbols.frame(frame)
+
     def end(self, why: str) -> None:
         """No more is recorded; the slots are free.  By gdb's main thread."""
         if isinstance(self.recorder, ByPerfRing):
@@ -517,6 +535,7 @@ class Trace:
             self._connected = False
             self._thread.stop()
             self.numbers.close()
+            self._followed()
             self.session.lost_traps.leave(NAME)
             self.session.registry.slots.users.pop(NAME, None)
             gdb.events.cont.disconnect(self._at_cont)
@@ -531,7 +550,8 @@ class Trace:
 
     def place(self, record: Record) -> str:
         symbols = self.symbols[record.source]
-        return where(symbols.access(record.ip, record.kernel), record.ip)
+        caller = symbols.caller(record.ip, record.kernel, record.top, record.stack)
+        return where(symbols.access(caller, record.kernel), caller)
 
     def rows(self) -> Iterator[Row]:
         """The records in words."""
@@ -551,15 +571,17 @@ class Trace:
             target = self.targets[record.source]
             symbols = self.symbols[record.source]
             access = symbols.access(record.ip, record.kernel)
+            caller = symbols.caller(record.ip, record.kernel, record.top, record.stack)
+            place = access if caller == record.ip else symbols.access(caller, kernel=True)
             yield Row(
                 record.time,
                 record.process,
                 record.thread,
                 self.numbers.of.get(record.thread),
                 access.address or record.ip,
-                access.function,
-                (access.filename or "").rpartition("/")[2] or None,
-                access.line,
+                place.function or (place.symbol.split("+")[0] or None),
+                (place.filename or "").rpartition("/")[2] or None,
+                place.line,
                 target.expression,
                 "kernel" if record.kernel else "user",
                 record.system_call,
@@ -568,7 +590,7 @@ class Trace:
                 target.number(record.new),
                 tuple(
                     symbols.frame(ip) if n else access.function or symbols.frame(ip)
-                    for n, ip in enumerate(symbols.chain(record.stack))
+                    for n, ip in enumerate(symbols.chain(record.stack, record.top))
                 ),
                 symbols.direction(record.ip, record.kernel, record.changed),
             )

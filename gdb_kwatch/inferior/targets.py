@@ -18,6 +18,7 @@ from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
 from .access import Access, find_access
+from .kernel_callers import callers, outside_libraries
 from .lvalues import NotWatchable, bits_in, frame_or_none, is_signed, resolve
 from .machine_code import symbol_of
 from .recorded_values import bits_of, text_of
@@ -210,6 +211,7 @@ class Symbols:
         self.regions = tuple(regions)
         self._accesses: dict[tuple[int, bool], Access] = {}
         self._frames: dict[int, str] = {}
+        self._callers: dict[tuple[int, ...], int] = {}
 
     def access(
         self, ip: int, kernel: bool = False, registers: Mapping[str, int] | None = None
@@ -275,9 +277,22 @@ class Symbols:
         """The same, if it was looked up before."""
         return self._accesses.get((ip, kernel))
 
-    def chain(self, stack: Sequence[int]) -> Sequence[int]:
+    def caller(self, ip: int, kernel: bool, top: Sequence[int], stack: Sequence[int]) -> int:
+        """Where the program stood for an access: ``ip``, or from where it called the kernel."""
+        if not kernel or not any(top):
+            return ip
+        key = (ip, *top, *stack)
+        found = self._callers.get(key)
+        if found is None:
+            found = self._callers[key] = outside_libraries(callers(ip, top, stack))
+        return found
+
+    def chain(self, stack: Sequence[int], top: Sequence[int] = ()) -> Sequence[int]:
         """A call chain by frame pointers, up to the first address that is no code of the
-        program's: the frame pointer was used for something else there."""
+        program's: the frame pointer was used for something else there.  ``top``: the stack at a
+        system call."""
+        if stack and any(top):
+            stack = callers(stack[0], top, stack)
         for n, address in enumerate(stack):
             if n and self.frame(address) == hex(address):
                 return stack[:n]

@@ -90,7 +90,11 @@ class Tracing:
         check_slots(self.session, targets, NAME, instead_of=NAME)
         nodes, reasons = zip(*(compiled(request.condition, target) for target in targets))
         size = max(target.region.length for target in targets)
-        layout = RecordLayout(min(-(-size // 8) * 8, filters.VALUE_MOST), request.frames)
+        layout = RecordLayout(
+            min(-(-size // 8) * 8, filters.VALUE_MOST),
+            request.frames,
+            filters.TOP_WORDS if request.kernel else 0,
+        )
         spill = None
         if request.spill:
             try:
@@ -151,8 +155,9 @@ class Tracing:
             return
         lines: Counter[str] = Counter()
         functions: Counter[str] = Counter()
-        for (ip, info), count in self._places(trace).items():
+        for (ip, info, *top), count in self._places(trace).items():
             kernel = bool(info & filters.KERNEL)
+            ip = trace.symbols[info & 0xFF].caller(ip, kernel, top, ())
             access = trace.symbols[info & 0xFF].access(ip, kernel)
             suffix = " (kernel)" if kernel else ""
             lines[where(access, ip) + suffix] += count
@@ -168,12 +173,16 @@ class Tracing:
             self._bars("Value", values, total)
         self._over_time(trace)
 
-    def _places(self, trace: Trace) -> Counter[tuple[int, int]]:
-        """How often each pair of an instruction and flags occurs."""
-        found: Counter[tuple[int, int]] = Counter()
-        store = trace.store
-        for ips, infos in zip(store.column(RecordLayout.IP), store.column(RecordLayout.INFO)):
-            found.update(zip(ips, (info & 0xFFFF for info in infos)))
+    def _places(self, trace: Trace) -> Counter[tuple[int, ...]]:
+        """How often each pair of an instruction and flags occurs; with the top of the stack where
+        the kernel was called."""
+        found: Counter[tuple[int, ...]] = Counter()
+        store, layout = trace.store, trace.store.layout
+        words = [store.column(layout.top_words + 8 * word) for word in range(layout.top)]
+        for ips, infos, *top in zip(
+            store.column(RecordLayout.IP), store.column(RecordLayout.INFO), *words
+        ):
+            found.update(zip(ips, (info & 0xFFFF for info in infos), *top))
         return found
 
     def _values(self, trace: Trace) -> Counter[str]:

@@ -16,6 +16,7 @@ from gdb_kwatch.inferior.access import Access
 from gdb_kwatch.inferior.accesses import ByStops, Run, Watcher, watcher
 from gdb_kwatch.inferior.background import Background
 from gdb_kwatch.inferior.compiling import compiled
+from gdb_kwatch.inferior.leaving import before_unloading
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, target_of, where
 
@@ -48,12 +49,31 @@ class Found:
         for row in sorted(rows, key=lambda row: row.first_time):
             access = self.symbols.access(row.ip, row.kernel, row.registers)
             repeats = (access.text or "").startswith("rep")
-            place = access.address if repeats and access.address is not None else row.ip
+            place = access.address if repeats and access.address is not None else self.place(row)
             if (place, row.kernel) in of:
                 of[place, row.kernel].add(row)
             else:
                 of[place, row.kernel] = row
         self.rows = sorted(of.values(), key=lambda row: -row.hits)
+
+    def look_up(self, rows: Sequence[Accessor]) -> None:
+        """The names of all of them, while they can be had."""
+        self.take(rows)
+        for row in self.rows:
+            self.code(row)
+            for ip in self.symbols.chain(row.stack, row.top):
+                self.symbols.frame(ip)
+
+    def place(self, row: Accessor) -> int:
+        """Where the program stood, or from where it called the kernel."""
+        return self.symbols.caller(row.ip, row.kernel, row.top, row.stack)
+
+    def code(self, row: Accessor) -> Access:
+        """The program's code at `place`."""
+        place = self.place(row)
+        if place == row.ip:
+            return self.symbols.access(row.ip, row.kernel, row.registers)
+        return self.symbols.access(place, kernel=True)
 
     def table(self, rows: Sequence[Accessor], look_up: bool = True) -> str:
         """The rows; without ``look_up`` only what is known already."""
@@ -64,13 +84,14 @@ class Found:
                 if look_up
                 else self.symbols.known(row.ip, row.kernel)
             )
+            code = self.code(row) if look_up else access
             lines.append(
                 [
                     str(n),
                     f"{row.hits:,}",
                     self.threads(row),
-                    where(access, row.ip) if access else hex(row.ip),
-                    (access.function if access else None) or "",
+                    where(code, self.place(row)) if code else hex(row.ip),
+                    (code.function if code else None) or "",
                     self.kind(row, access),
                     self.target.text(row.first_new),
                     self.target.text(row.last_new),
@@ -101,6 +122,7 @@ class Found:
         rows = []
         for n, row in enumerate(self.rows, 1):
             access = self.symbols.access(row.ip, row.kernel, row.registers)
+            code = self.code(row)
             rows.append(
                 {
                     "number": n,
@@ -110,9 +132,9 @@ class Found:
                         self.numbers.text(lwp): hits for lwp, hits in sorted(row.threads.items())
                     },
                     "pc": hex(row.ip if access.address is None else access.address),
-                    "file": os.path.basename(access.filename) if access.filename else None,
-                    "line": access.line,
-                    "function": access.function,
+                    "file": os.path.basename(code.filename) if code.filename else None,
+                    "line": code.line,
+                    "function": code.function,
                     "instruction": access.text,
                     "certain": access.certain,
                     "access": self.kind(row, access),
@@ -120,7 +142,9 @@ class Found:
                     "first_new": self.target.text(row.first_new),
                     "last_old": self.target.text(row.last_old),
                     "last_new": self.target.text(row.last_new),
-                    "stack": [self.symbols.frame(ip) for ip in self.symbols.chain(row.stack)],
+                    "stack": [
+                        self.symbols.frame(ip) for ip in self.symbols.chain(row.stack, row.top)
+                    ],
                 }
             )
         return rows
@@ -131,14 +155,14 @@ class Found:
         access = self.symbols.access(row.ip, row.kernel, row.registers)
         lines = [
             f"{count_of(row.hits, 'hit')} ({row.changes} changed it) of {self.target.expression} "
-            f"by {where(access, row.ip)}",
+            f"by {where(self.code(row), self.place(row))}",
             f"{style.styled(hex(access.address or row.ip), 'address')}:\t"
             + self.instruction(access),
             "",
             "First backtrace"
             + ("" if self.exact_frames else " (by frame pointers: a caller may be missing)"),
         ]
-        for n, ip in enumerate(self.symbols.chain(row.stack)):
+        for n, ip in enumerate(self.symbols.chain(row.stack, row.top)):
             frame = access if n == 0 else self.symbols.access(ip, kernel=True)
             name = frame.function or frame.symbol or "??"
             place = f" at {where(frame, ip)}" if frame.line else ""
@@ -289,6 +313,7 @@ class Who:
         found = Found(target, request, Numbers())
         found.exact_frames = isinstance(watching, ByStops)
         live = None
+        followed = before_unloading(lambda: found.look_up(watching.rows()))
         run = run or Run(request.seconds)
         try:
             if watching.missing:
@@ -300,6 +325,7 @@ class Who:
         finally:
             if live is not None:
                 live.close()
+            followed()
             found.take(watching.rows())
             hits, lost = watching.hits(), watching.lost()
             watching.close()

@@ -203,3 +203,57 @@ def test_a_limit_is_exact(session, tmp_path):
         news = [row["new"] for row in records(gdb, tmp_path)]
         assert len(news) == 10
         assert news[-1] == gdb.value("place"), "the newest are kept"
+
+
+CALLERS = {"first": 25, "second": 15}
+
+
+def test_a_system_call_is_its_callers(session, tmp_path):
+    """The C library's read() stands between: it makes no frame, and pushes something where there
+    are threads."""
+    with session("kernel_callers") as gdb:
+        places = {name: line("kernel_callers.c", name) for name in CALLERS}
+        gdb.run_to(f"kernel_callers.c:{line('kernel_callers.c', 'begin')}")
+        gdb.cmd(f"break kernel_callers.c:{line('kernel_callers.c', 'end')}")
+        rows = who(gdb, "buffer[0] -k")
+        assert {(r["function"], r["line"], r["access"], r["hits"]) for r in rows} == {
+            *((name, at, "kernel", CALLERS[name]) for name, at in places.items()),
+            ("main", line("kernel_callers.c", "own"), "write", 1),
+        }
+        for row in rows[:2]:
+            assert row["stack"][1] == row["function"]
+        out = gdb.cmd("kwatch who 1")
+        assert f"by kernel_callers.c:{places['first']}" in out
+        assert re.search(rf"^#1 .* in first \(\) at kernel_callers.c:{places['first']}", out, re.M)
+        gdb.run_to(f"kernel_callers.c:{line('kernel_callers.c', 'begin')}")
+        gdb.cmd("kwatch trace buffer[0] -k")
+        gdb.cont()
+        found = Counter(
+            (row["function"], row["line"])
+            for row in records(gdb, tmp_path)
+            if row["origin"] == "kernel"
+        )
+        assert found == {(name, at): CALLERS[name] for name, at in places.items()}
+        out = gdb.cmd("kwatch trace summary")
+        for name, at in places.items():
+            assert re.search(rf"^kernel_callers.c:{at} \(kernel\) +{CALLERS[name]} ", out, re.M)
+            assert re.search(rf"^{name} \(kernel\) +{CALLERS[name]} ", out, re.M)
+
+
+def test_a_library_that_is_unloaded_has_its_names(session, tmp_path):
+    with session("leaving") as gdb:
+        writer = ("write_through", "who_library.c", line("who_library.c", "writer 5"), 30)
+        own = ("main", "leaving.c", line("leaving.c", "own"), 1)
+        gdb.run_to(f"leaving.c:{line('leaving.c', 'begin')}")
+        gdb.cmd(f"break leaving.c:{line('leaving.c', 'end')}")
+        rows = who(gdb, "shared")
+        assert [(r["function"], r["file"], r["line"], r["hits"]) for r in rows] == [writer, own]
+        assert all(row["certain"] for row in rows)
+        gdb.run_to(f"leaving.c:{line('leaving.c', 'begin')}")
+        gdb.cmd("kwatch trace shared -stack 2")
+        gdb.cont()
+        found = Counter((r["function"], r["file"], r["line"]) for r in records(gdb, tmp_path))
+        assert found == {writer[:3]: 30, own[:3]: 1}
+        gdb.cmd("kwatch trace stop")
+        own_ones = "[b.number for b in gdb.breakpoints() if b.number < 0 and b.location]"
+        assert gdb.evaluate(own_ones) == [], "nothing is left in the program"

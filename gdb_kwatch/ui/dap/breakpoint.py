@@ -13,6 +13,7 @@ import gdb
 from gdb.dap import breakpoint as gdbs
 
 from gdb_kwatch.inferior.faults import guarded
+from gdb_kwatch.inferior.leaving import Leaving
 from gdb_kwatch.inferior.sentinels import Sentinel
 
 
@@ -59,7 +60,7 @@ class Breakpoints:
         self.owners.pop(bp.number, None)
 
     def _pass_on(self, bp: gdb.Breakpoint, reason: str, handler: Callable[..., None]) -> None:
-        if isinstance(bp, Sentinel):
+        if isinstance(bp, (Sentinel, Leaving)):
             return
         owner = self.owners.get(bp.number)
         if owner is None:
