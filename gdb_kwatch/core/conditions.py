@@ -14,6 +14,9 @@ from typing import NamedTuple, Union
 from . import bpf
 from .bpf import R0, R1, R2, R3, R6, R9, R10, Program, Register
 
+# A table of threads: so many rows, each of four 32-bit numbers, the LWP first.
+THREADS, ROW = 64, 16
+
 # Why gdb could not have answered; 0 where it could.
 DIVISION, UNREADABLE, NO_REGISTERS, UNKNOWN = 1, 2, 3, 4
 
@@ -80,6 +83,15 @@ class CpuRegister:
 class ThreadId:
     """The LWP that made the access."""
 
+    kind: Kind = INT
+
+
+@dataclass(frozen=True)
+class ThreadNumber:
+    """One of gdb's numbers for the thread that made the access, by its place in a row of the table
+    that the program is given (THREADS); gdb is to decide where the thread is not there."""
+
+    place: int
     kind: Kind = INT
 
 
@@ -192,6 +204,7 @@ Node = Union[
     Bits,
     CpuRegister,
     ThreadId,
+    ThreadNumber,
     Unknown,
     Convert,
     Unary,
@@ -216,6 +229,7 @@ class Frame:
     state, fault: offsets from R9, of the reason of a failure and of its address
     failed: the label to go to then
     namespace: of the threads' numbers (bpf.current)
+    threads: offset from R9 of a table of threads
     """
 
     new: int
@@ -226,6 +240,7 @@ class Frame:
     fault: int
     failed: str
     namespace: tuple[int, int] | None = None
+    threads: int = 0
 
 
 _ARITHMETIC = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
@@ -264,6 +279,8 @@ class Translation:
         elif isinstance(node, ThreadId):
             bpf.current(program, self.frame.namespace, self.frame.scratch)
             program.extend(R0, node.kind.size, node.kind.signed)
+        elif isinstance(node, ThreadNumber):
+            self._thread_number(node)
         elif isinstance(node, Unknown):
             self._fail(UNKNOWN)
         elif isinstance(node, Convert):
@@ -335,6 +352,22 @@ class Translation:
         program.label(user)
         program.load(R0, R6, bpf.PT_REGS[node.name])
         program.extend(R0, node.kind.size, node.kind.signed)
+
+    def _thread_number(self, node: ThreadNumber) -> None:
+        program, frame = self.program, self.frame
+        bpf.current(program, frame.namespace, frame.scratch)
+        program.extend(R0, 4, False)
+        found = program.new_label()
+        rows = range(frame.threads, frame.threads + THREADS * ROW, ROW)
+        for row in rows:
+            following = program.new_label()
+            program.load(R1, R9, row, 4)
+            program.jump_if("ne", R1, R0, following)
+            program.load(R0, R9, row + 4 * node.place, 4)
+            program.jump(found)
+            program.label(following)
+        self._fail(UNKNOWN)
+        program.label(found)
 
     def _logic(self, node: Logic, depth: int) -> None:
         program = self.program

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from . import bpf
 from .bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9, R10, Program, Register
-from .conditions import UNREADABLE, Frame, Node, Translation
+from .conditions import ROW, THREADS, UNREADABLE, Frame, Node, Translation
 from .debugreg import WRITE, Piece, pieces_of
 
 MEMORY, RING = "memory", "ring"
@@ -171,7 +171,7 @@ class RowLayout:
 @dataclass(frozen=True)
 class StopLayout:
     """Of what a `stopping` program tells about each stop that it asks for: a ring of entries, the
-    first one at HEAD; TAKEN counts them."""
+    first one at HEAD; TAKEN counts them.  After them, the table of threads that it is given."""
 
     value: int
     entries: int = 64
@@ -191,6 +191,10 @@ class StopLayout:
 
     @property
     def size(self) -> int:
+        return self.threads + THREADS * ROW
+
+    @property
+    def threads(self) -> int:
         return HEAD + self.entries * self.entry
 
 
@@ -368,7 +372,8 @@ class _Writer:
         p.label(read)
         if self.source.condition is not None:
             where = (_NEW, _OLD, _SCRATCH, _TEMPORARIES, STATE, FAULT, "failed")
-            frame = Frame(*where, self.kernel.namespace)
+            threads = StopLayout(self.source.value_size).threads
+            frame = Frame(*where, self.kernel.namespace, threads)
             Translation(p, frame).value(self.source.condition)
             p.jump_if("eq", R0, 0, "out")
 

@@ -58,8 +58,8 @@ def compiled(
 ) -> tuple[Node | None, str]:
     """The tree of a condition, or None and why not; (None, "") where there is no condition.
 
-    ``afresh``: the watched expression, in its own condition, is what it names at each access, as
-    gdb has it, and not what it named when it was set.
+    ``afresh``: as a kwatch has it, by gdb's rules.  The watched expression, in its own condition,
+    is what it names at each access, and not what it named when it was set; threads have a table.
     """
     if condition is None:
         return None, ""
@@ -525,7 +525,7 @@ class _Parser:
         if token in ("$new", "$old"):
             return self.watched_value(token[1:])
         if token.startswith("$"):
-            return special(token)
+            return special(token, table=self.afresh)
         try:
             return named(token)
         except NotCompiled as error:

@@ -28,6 +28,7 @@ from gdb_kwatch.linux import filters as kernel
 from . import by_value, gdbfacts
 from .compiling import compiled
 from .lvalues import Lvalue, is_signed
+from .operands import numbers_of
 from .targets import Target, code_ranges
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Loaded:
         except BaseException:
             self.close()
             raise
+        self._rows: dict[int, int] = {}  # of the table of threads, by LWP
+        self.know_threads()
         self._seen = 0
         self._waiting: dict[int, list[Stopped]] = {}
 
@@ -94,6 +97,27 @@ class Loaded:
             self._waiting.setdefault(thread, []).append(stop)
         self._seen = count
         return self._waiting.pop(lwp, [])
+
+    def know_threads(self) -> None:
+        """Have the program know each thread that is there, before it runs.  Others may be running:
+        a row has its LWP last, and that of a thread that has ended is given to another."""
+        living = {t.ptid[1]: t for inferior in gdb.inferiors() for t in inferior.threads()}
+        for lwp, thread in living.items():
+            if lwp not in self._rows:
+                rows = [row for old, row in self._rows.items() if old not in living]
+                free = set(range(conditions.THREADS)) - set(self._rows.values())
+                if not free and not rows:
+                    return  # gdb decides for the rest
+                row = min(free) if free else rows[0]
+                self._rows = {old: at for old, at in self._rows.items() if at != row}
+                self._rows[lwp] = row
+            at = self.layout.threads + conditions.ROW * self._rows[lwp]
+            numbers = struct.pack("<III", *numbers_of(thread))
+            if self.memory.data[at + 4 : at + 16] == numbers:
+                continue
+            self.memory.data[at : at + 4] = bytes(4)
+            self.memory.data[at + 4 : at + 16] = numbers
+            self.memory.data[at : at + 4] = struct.pack("<I", lwp)
 
     def close(self) -> None:
         self.memory.close()
@@ -215,6 +239,11 @@ class Programs:
         watch.program = program
         self.loaded[program.number] = program
         return Judged()
+
+    def know_threads(self) -> None:
+        """A thread has come, and does not run yet."""
+        for program in self.loaded.values():
+            program.know_threads()
 
     def drop(self, watch: KernelWatch) -> None:
         program = watch.program

@@ -244,6 +244,7 @@ class KernelHits:
         self._new_threads += 1
         if self._new_threads % _OFTEN == 0:
             self.traps.note_ended()
+        self.programs.know_threads()
         self.arming.rearm()
 
     @guarded()

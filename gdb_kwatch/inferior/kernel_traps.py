@@ -266,6 +266,8 @@ class KernelTraps:
             trap.origin, trap.call = KERNEL, THREAD_END
             hand = Hand(lwp, trap)
             self._hits(hand, trap, counts, gdb.selected_inferior())
+            if not trap.hits:
+                continue  # the kernel has judged: no condition held
             trap.number = self.engine.history.next_number()
             self.engine.history.add(trap)
             self._ended.append(hand)

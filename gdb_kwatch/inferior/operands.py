@@ -7,7 +7,6 @@ reading memory, is known to the kernel; everything else is for gdb.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import gdb
@@ -24,11 +23,7 @@ STRUCTS = (gdb.TYPE_CODE_STRUCT, gdb.TYPE_CODE_UNION)
 _MOST_THREADS = 16
 # $fp is no register: gdb takes the frame's base from the debug information.
 _SAME = {"pc": "rip", "sp": "rsp", "eflags": "eflags", "cs": "cs", "ss": "ss"}
-_THREADS: dict[str, Callable[[gdb.InferiorThread], int]] = {
-    "_thread": lambda thread: int(thread.num),
-    "_gthread": lambda thread: int(thread.global_num),
-    "_inferior": lambda thread: int(thread.inferior.num),
-}
+_THREADS = ("_thread", "_gthread", "_inferior")
 _SOMEWHERE = 1 << 20  # no object is there: only the distance of its members is asked for
 
 
@@ -281,12 +276,16 @@ def _distance(kind: gdb.Type, base: gdb.Field) -> int:
 # Registers, and what gdb has under a $.
 
 
-def special(token: str) -> Operand:
-    """A register, ``$_thread`` and the like.  Raises NotCompiled."""
+def special(token: str, table: bool) -> Operand:
+    """A register, ``$_thread`` and the like.  Raises NotCompiled.
+
+    ``table``: the program is given a table of gdb's threads
+    """
     name = token[1:]
     if name in _THREADS:
+        place = _THREADS.index(name)
         kind = plain(gdb.parse_and_eval(token).type)
-        return Operand(kind, _of_thread(token, _THREADS[name]))
+        return Operand(kind, tree.ThreadNumber(place + 1) if table else _of_thread(token, place))
     if re.match(r"_(siginfo|tlb)?$|__|\d*$", name):
         raise NotCompiled(f"{token} is gdb's own")
     place = _register(name)
@@ -328,7 +327,12 @@ def _register(name: str) -> tuple[str, int, int] | None:
     return None
 
 
-def _of_thread(token: str, asked: Callable[[gdb.InferiorThread], int]) -> Node:
+def numbers_of(thread: gdb.InferiorThread) -> tuple[int, int, int]:
+    """What $_thread, $_gthread and $_inferior are for it."""
+    return thread.num, thread.global_num, thread.inferior.num
+
+
+def _of_thread(token: str, place: int) -> Node:
     """A number that gdb has for the thread; of one that is not there yet, gdb must be asked."""
     threads = gdb.selected_inferior().threads()
     if len(threads) > _MOST_THREADS:
@@ -336,5 +340,5 @@ def _of_thread(token: str, asked: Callable[[gdb.InferiorThread], int]) -> Node:
     node: Node = tree.Unknown()
     for thread in threads:
         is_this = tree.Compare("==", tree.ThreadId(), tree.Number(thread.ptid[1], INT))
-        node = tree.Choose(is_this, tree.Number(asked(thread), INT), node)
+        node = tree.Choose(is_this, tree.Number(numbers_of(thread)[place], INT), node)
     return node

@@ -223,6 +223,28 @@ def test_every_thread_and_those_to_come(session):
         assert gdb.list()[2]["hits"] == 4 * (50 + 25 + 13)
 
 
+def test_a_thread_by_number_is_known_before_it_runs(session):
+    with session("trace", kernel_conditions=True) as gdb:
+        gdb.cmd("set args 20")
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("kwatch -every place if $_thread == 3")
+        gdb.run_out()
+        assert [t["thread"] for t in gdb.hits()] == [3] * (20 + 10 + 5), "gdb was not asked"
+        assert gdb.list()[2]["hits"] == 4 * (20 + 10 + 5)
+
+
+def test_of_more_threads_than_the_kernel_knows_gdb_is_asked(session):
+    with session("threads_200", kernel_conditions=True) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch place if $_thread == 3")
+        gdb.cmd("kwatch -every place if $_thread == 139 && $new == 137")
+        assert judged(gdb) == judged(gdb, 3) == "in kernel"
+        gdb.cont()
+        (trap,) = gdb.stops()
+        assert trap["thread"] == 139
+        assert "exited normally" in gdb.cont()
+
+
 def test_a_rerun_starts_afresh(session):
     with loop(session, 20) as gdb:
         gdb.run_to("main")
