@@ -68,8 +68,11 @@ HELPERS = {
     "ktime_get_ns": 5,
     "get_smp_processor_id": 8,
     "get_current_pid_tgid": 14,
+    "get_current_task": 35,  # 4.8
     "get_stack": 67,  # 4.18
     "probe_read_user": 112,  # 5.5
+    "probe_read_kernel": 113,  # 5.5
+    "send_signal_thread": 117,  # 5.6
     "get_ns_current_pid_tgid": 120,  # 5.7
     "ringbuf_output": 130,  # 5.8
     "ringbuf_reserve": 131,

@@ -26,7 +26,12 @@ STATE = 56  # why a condition could not be evaluated (conditions.DIVISION …)
 FAULT = 64  # the address of memory that could not be read then
 MOST = 72  # no more than so many are taken; 0: no limit
 REPEATED = 80  # runs for a further piece of an access that was taken already
-SEEN = 128  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
+TOLD_BY = 88  # the signal that tells of a stop, as a bit of a signal mask; 0: none
+# Of a program that asks for stops: the last access, whatever the condition said.
+LAST_IP = 96
+LAST_THREAD = 104
+LAST_OLD = 112  # VALUE_MOST bytes; what it was then stands at OLD
+SEEN = 144  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
 CPUS = 256  # beyond these, CPUs share an entry
 HEAD = SEEN + 16 * CPUS
 
@@ -36,6 +41,8 @@ _NEW, _OLD, _SCRATCH, _USER_IP, _TEMPORARIES = -32, -64, -72, -88, -96
 _IP, _TOP = -104, -168
 
 _GOLDEN = 0x9E3779B97F4A7C15  # spreads the bits of a number
+SIGSTOP = 19
+_TASK_CHUNK = 512
 
 KERNEL = 1 << 8  # in a record's info: made by the kernel, for the thread
 UNREAD = 1 << 9  # the value could not be read
@@ -85,6 +92,7 @@ class Kernel:
     fetching: bool = True  # atomic operations that answer (Linux 5.12)
     system_calls: bool = True  # task_pt_regs (5.15, with BTF)
     namespace: tuple[int, int] | None = None  # whose numbers of threads are wanted
+    blocked: int | None = None  # where task_struct has the mask of blocked signals
 
 
 @dataclass(frozen=True)
@@ -179,7 +187,9 @@ class StopLayout:
     THREAD = 0
     REASON = 8
     FAULT = 16
-    OLD = 24
+    IP = 24
+    TIME = 32
+    OLD = 40
 
     @property
     def new(self) -> int:
@@ -437,14 +447,19 @@ class _Writer:
 
 
 def stopping(source: Source, kernel: Kernel) -> Program:
-    """Returns 1, so that the event's signal is sent, where the condition holds, and where it
-    cannot be evaluated: gdb will say why."""
+    """Has its thread stop where the condition holds, and where it cannot be evaluated: gdb will
+    say why.  By the event's signal, for which 1 is returned; where that is blocked, `_halt`."""
     writer = _Writer(source, kernel)
     layout = StopLayout(source.value_size)
     p = writer.program
     writer.begin()
+    writer.copy(R9, LAST_OLD, _OLD)
+    p.store(R9, LAST_IP, R7)
+    writer.current()
+    p.store(R9, LAST_THREAD, R0)
     writer.condition(stop_unread=True)
     p.label("stop")
+    p.store(R10, _USER_IP, R7)
     p.mov(R7, 1)
     if kernel.fetching:
         p.atomic("fetch_add", R9, TAKEN, R7)
@@ -464,10 +479,13 @@ def stopping(source: Source, kernel: Kernel) -> Program:
     p.store(R9, STATE, 0)
     p.load(R1, R9, FAULT)
     p.store(R8, layout.FAULT, R1)
+    p.load(R1, R10, _USER_IP)
+    p.store(R8, layout.IP, R1)
+    p.call("ktime_get_ns")
+    p.store(R8, layout.TIME, R0)
     writer.copy(R8, layout.OLD, _OLD)
     writer.copy(R8, layout.new, _NEW)
-    p.mov(R0, 1)
-    p.exit()
+    _halt(p, kernel)
     p.label("unread")
     p.store(R9, STATE, UNREADABLE)
     p.number(R1, source.address)
@@ -475,6 +493,58 @@ def stopping(source: Source, kernel: Kernel) -> Program:
     p.label("failed")
     p.jump("stop")
     return writer.end() if p.goes_to("out") else p
+
+
+def telling(kernel: Kernel) -> Program:
+    """Asks for a stop at each access."""
+    p = Program()
+    p.map_value(R9, MEMORY)
+    _halt(p, kernel)
+    return p
+
+
+def _halt(p: Program, kernel: Kernel) -> None:
+    """The end of a program that has its thread stop.  A thread that blocks the event's signal is
+    sent SIGSTOP instead, which none can block: gdb takes it, and the program sees neither."""
+    if kernel.blocked is not None:
+        signalled = p.new_label()
+        p.call("get_current_task")
+        p.mov(R3, R0)
+        p.alu("add", R3, kernel.blocked)
+        p.mov(R1, R10)
+        p.alu("add", R1, _SCRATCH)
+        p.mov(R2, 8)
+        p.call("probe_read_kernel")
+        p.jump_if("ne", R0, 0, signalled)
+        p.load(R1, R10, _SCRATCH)
+        p.load(R2, R9, TOLD_BY)
+        p.alu("and", R1, R2)
+        p.jump_if("eq", R1, 0, signalled)
+        p.mov(R1, SIGSTOP)
+        p.call("send_signal_thread")
+        p.jump_if("ne", R0, 0, signalled)
+        p.exit()
+        p.label(signalled)
+    p.mov(R0, 1)
+    p.exit()
+
+
+def own_task(size: int) -> Program:
+    """Copies the first ``size`` bytes of the thread's task_struct to HEAD."""
+    p = Program()
+    p.map_value(R9, MEMORY)
+    p.call("get_current_task")
+    p.mov(R7, R0)
+    for offset in range(0, size, _TASK_CHUNK):
+        p.mov(R1, R9)
+        p.alu("add", R1, HEAD + offset)
+        p.mov(R2, _TASK_CHUNK)
+        p.mov(R3, R7)
+        p.alu("add", R3, offset)
+        p.call("probe_read_kernel")
+    p.mov(R0, 0)
+    p.exit()
+    return p
 
 
 _TRIES = 48

@@ -212,6 +212,17 @@ class History:
             self._times.pop()
             self.count -= 1
 
+    def newest_time(self) -> int:
+        """When the newest was taken down; 0 where there is none."""
+        return self._times[-1] if self._times else 0
+
+    def join(self, trap: Trap) -> None:
+        """Forget the one before the newest, which is ``trap``: it is told as part of it."""
+        if len(self._ring) > 1 and self._ring[-1] is trap:
+            del self._ring[-2], self._times[-2]
+            trap.number -= 1
+            self.count -= 1
+
     def add_before(self, trap: Trap, later: Trap | None) -> None:
         """Keep ``trap``, as one that came before ``later``, where that is the newest."""
         if later is None or not self._ring or self._ring[-1] is not later:

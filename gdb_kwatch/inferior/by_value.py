@@ -42,8 +42,13 @@ def recording() -> bool:
 
 def is_native(lwp: int) -> bool:
     """Whether the thread is this gdb's own to trace, even if it is gone.  Safe in `stop`."""
-    if hasattr(gdb.Inferior, "connection"):  # gdb 12
-        connection = gdb.selected_inferior().connection
+    return is_traced(gdb.selected_inferior(), lwp)
+
+
+def is_traced(inferior: gdb.Inferior, lwp: int) -> bool:
+    """The same, of a thread of any inferior."""
+    if hasattr(inferior, "connection"):  # gdb 12
+        connection = inferior.connection
         return connection is None or connection.type == "native"
     return ptrace.tracer_of(lwp) == os.getpid()
 

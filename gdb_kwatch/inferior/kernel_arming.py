@@ -15,7 +15,7 @@ from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.linux import perf_event, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 
-from . import gdbfacts
+from . import by_value, gdbfacts
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
@@ -124,6 +124,7 @@ class Arming:
         if number is None:
             raise gdb.GdbError(f"kwatch: {reason}.")
         if number != self.events.signal:
+            self.programs.tell_by(number)
             self.events.resignal(number)
 
     # Which event stands where.
@@ -136,6 +137,8 @@ class Arming:
                 watch.progspace
             ):
                 continue
+            if not by_value.is_traced(inferior, inferior.pid):
+                continue  # behind a remote target: these numbers are another system's
             for thread in inferior.threads():
                 if only is None or getattr(thread, "global_num", thread.num) == only:
                     found.append((thread.ptid[1], thread))

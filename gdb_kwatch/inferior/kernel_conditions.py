@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import struct
 from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ from gdb_kwatch.core.debugreg import PROGRAM, USER_ONLY
 from gdb_kwatch.core.filters import Source, StopLayout
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import Region
-from gdb_kwatch.linux import bpf
+from gdb_kwatch.linux import bpf, signals
 from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .kernel_watch import KernelWatch
 
 AUTO, OFF = "auto", "off"
+NOT_OURS = "the program is not a process of this system that gdb traces itself"
+_OLD_OR_NEW = re.compile(r"\$(old|new)\b")
 
 _numbers = itertools.count(1)
 
@@ -46,6 +49,8 @@ class Stopped(NamedTuple):
     fault: int
     old: bytes
     new: bytes
+    ip: int  # after the instruction
+    time: int  # nanoseconds of CLOCK_MONOTONIC
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ class Judged:
 class Loaded:
     """A program in the kernel for one place in one process."""
 
-    def __init__(self, source: Source, now: bytes) -> None:
+    def __init__(self, source: Source, now: bytes, told_by: int = signals.HARMLESS[0]) -> None:
+        """``now`` is the value that stands there, ``told_by`` the signal that its stops are told
+        by."""
         self.number = next(_numbers)
         self.size = source.size
         self.layout = StopLayout(source.value_size)
@@ -70,6 +77,7 @@ class Loaded:
         self.fd = -1
         try:
             self.memory.data[: len(now)] = now
+            self.tell_by(told_by)
             code = filters.stopping(source, kernel.kernel())
             self.fd = bpf.load(code.assemble({filters.MEMORY: self.memory.fd}))
         except BaseException:
@@ -80,23 +88,44 @@ class Loaded:
         self._seen = 0
         self._waiting: dict[int, list[Stopped]] = {}
 
+    def tell_by(self, number: int) -> None:
+        self.memory.set_word(filters.TOLD_BY, 1 << number - 1)
+
     def taken(self, lwp: int, known: Container[int] = ()) -> list[Stopped]:
         """The stops that it asked for on a thread since this was last asked; and those of threads
         that are not ``known``: in another PID namespace numbers are others."""
+        self._sort(lwp, known)
+        return self._waiting.pop(lwp, [])
+
+    def untold(self, known: Container[int]) -> set[int]:
+        """The threads whose stops were not `taken` yet."""
+        self._sort(0, known)
+        return {lwp for lwp in self._waiting if lwp}
+
+    def last(self, lwp: int, ip: int) -> tuple[bytes, bytes] | None:
+        """The values before and after the last access, where a thread made it by the instruction
+        that ends at ``ip``."""
+        memory = self.memory
+        thread = memory.word(filters.LAST_THREAD) & 0xFFFFFFFF
+        if memory.word(filters.LAST_IP) != ip or thread != lwp:
+            return None
+        old = memory.data[filters.LAST_OLD : filters.LAST_OLD + self.size]
+        return old, memory.data[filters.OLD : filters.OLD + self.size]
+
+    def _sort(self, lwp: int, known: Container[int]) -> None:
         count, layout = self.memory.word(filters.TAKEN), self.layout
         for number in range(max(self._seen, count - layout.entries), count):
             at = filters.HEAD + number % layout.entries * layout.entry
             entry = self.memory.data[at : at + layout.entry]
-            thread, reason, fault = struct.unpack_from("<QQQ", entry)
+            thread, reason, fault, ip, time = struct.unpack_from("<QQQQQ", entry)
             old = entry[layout.OLD : layout.OLD + self.size]
             new = entry[layout.new : layout.new + self.size]
-            stop = Stopped(reason, fault, old, new)
+            stop = Stopped(reason, fault, old, new, ip, time)
             thread &= 0xFFFFFFFF
             if known and thread not in known:
                 thread = lwp
             self._waiting.setdefault(thread, []).append(stop)
         self._seen = count
-        return self._waiting.pop(lwp, [])
 
     def know_threads(self) -> None:
         """Have the program know each thread that is there, before it runs.  Others may be running:
@@ -126,26 +155,64 @@ class Loaded:
             self.fd = -1
 
 
+class Teller:
+    """The program of all events that have none of their own: it sees to threads that block the
+    signal.  ``fd`` is None where there can be none."""
+
+    def __init__(self, told_by: int) -> None:
+        self.fd: int | None = None
+        self.memory: bpf.Memory | None = None
+        if kernel.why_no_stops():
+            return
+        self.memory = bpf.Memory(filters.HEAD)
+        self.tell_by(told_by)
+        with suppress(OSError):
+            code = filters.telling(kernel.kernel())
+            self.fd = bpf.load(code.assemble({filters.MEMORY: self.memory.fd}))
+
+    def tell_by(self, number: int) -> None:
+        if self.memory is not None:
+            self.memory.set_word(filters.TOLD_BY, 1 << number - 1)
+
+    def close(self) -> None:
+        if self.memory is not None:
+            self.memory.close()
+        if self.fd is not None:
+            os.close(self.fd)
+
+
+def uses_kernel_names(condition: str | None) -> bool:
+    """Whether a condition has names that gdb does not know: $old, $new."""
+    return _OLD_OR_NEW.search(condition or "") is not None
+
+
 def judge(mode: str, request: Request, expression: str, location: bool, lvalue: Lvalue) -> Judged:
     """Who is to test the condition of a new kwatch."""
     if mode == OFF:
         return Judged("set kwatch kernel-conditions is off")
-    if not gdb.selected_inferior().pid:
-        return Judged("the program was not running when it was set")
-    thread = gdb.selected_thread()
-    if thread is None or not gdbfacts.can_read_registers(thread.ptid[1]):
-        return Judged("the program is not a process of this system that gdb traces itself")
+    if not _is_ours():
+        return Judged(NOT_OURS)
+    if location and not gdb.selected_inferior().pid:
+        return Judged("it has an address of no program that runs")
     if by_value.recording():
         return Judged("a recording is replayed or made")
     if request.task is not None or request.everywhere:
         return Judged("it is for a task, or for all inferiors")
     if not location and gdbfacts.needs_frame(expression):
         return Judged(f"{expression} is a local variable")
-    reason = _unfit(request.access, lvalue) or kernel.why_not()
+    reason = _unfit(request.access, lvalue) or kernel.why_no_stops()
     if reason:
         return Judged(reason)
     _, reason = compiled(request.condition, _target(expression, lvalue), afresh=True)
     return Judged(reason)
+
+
+def _is_ours() -> bool:
+    """Whether the program is a process that gdb traces itself, or will be."""
+    if not gdb.selected_inferior().pid:
+        return not by_value.is_remote()
+    thread = gdb.selected_thread()
+    return thread is not None and gdbfacts.can_read_registers(thread.ptid[1])
 
 
 def _unfit(access: str, lvalue: Lvalue | None) -> str:
@@ -173,15 +240,30 @@ class Programs:
     def __init__(self, total: Callable[[KernelWatch], int]) -> None:
         """``total``: how often a kwatch was hit with the program that it has."""
         self.total = total
-        # Not auto: the hit is told by a signal, which a thread may have blocked, and which ends a
-        # system call early; gdb's own watchpoint knows neither.
-        self.mode = OFF
+        self.mode = AUTO
         self.loaded: dict[int, Loaded] = {}
+        self.told_by: int = signals.HARMLESS[0]
+        self._teller: Teller | None = None
+
+    def judges(self, rw: int) -> bool:
+        """Whether the kernel tests a condition for pieces with this mark."""
+        return rw >> PROGRAM in self.loaded
 
     def descriptor(self, rw: int) -> int | None:
         """The program for a piece with this mark."""
         program = self.loaded.get(rw >> PROGRAM)
-        return program.fd if program is not None else None
+        if program is not None:
+            return program.fd
+        if self._teller is None:
+            self._teller = Teller(self.told_by)
+        return self._teller.fd
+
+    def tell_by(self, number: int) -> None:
+        """Hits are told by another signal from now on."""
+        self.told_by = number
+        for program in (*self.loaded.values(), self._teller):
+            if program is not None:
+                program.tell_by(number)
 
     def refresh(self, watch: KernelWatch, regions: tuple[Region, ...]) -> None:
         """Have ``watch.program`` be right for what it watches now."""
@@ -202,16 +284,16 @@ class Programs:
             return
         watch.compiled_for = wanted
         self.drop(watch)
-        if (watch.asked is None and not watch.only and not watch.without) or not wanted[0]:
+        if watch.asked is None and not watch.only and not watch.without:
             watch.judged = None
-            return
-        watch.judged = self._load(watch, regions[0])
+        else:
+            watch.judged = self._load(watch, regions[0])
 
     def _load(self, watch: KernelWatch, region: Region) -> Judged:
         lvalue = watch.lvalue
         if self.mode == OFF:
             return Judged("set kwatch kernel-conditions is off")
-        reason = _unfit(watch.access, lvalue) or kernel.why_not()
+        reason = _unfit(watch.access, lvalue) or kernel.why_no_stops()
         if watch.sees_kernel:
             # Its accesses are seen in the middle of the call, and gdb looks at its end.
             reason = "-k: a system call is judged when it is done"
@@ -220,7 +302,7 @@ class Programs:
         if reason or lvalue is None:
             return Judged(reason)
         node, reason = compiled(watch.asked, _target(watch.text, lvalue), afresh=True)
-        if reason:
+        if reason or not gdb.selected_inferior().pid:
             return Judged(reason)
         source = Source(
             region.address,
@@ -233,7 +315,7 @@ class Programs:
         )
         try:
             now = bytes(gdb.selected_inferior().read_memory(region.address, region.length))
-            program = Loaded(source, now)
+            program = Loaded(source, now, self.told_by)
         except (OSError, gdb.error, kernel.AssemblyError) as error:
             return Judged(str(getattr(error, "strerror", None) or error))
         watch.program = program
@@ -271,6 +353,9 @@ class Programs:
         used = {watch.program.number for watch in watches if watch.program is not None}
         for number in self.loaded.keys() - used:
             self.loaded.pop(number).close()
+        if not watches and self._teller is not None:
+            self._teller.close()
+            self._teller = None
 
 
 def mark(watch: KernelWatch) -> int:

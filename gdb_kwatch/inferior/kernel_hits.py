@@ -13,17 +13,21 @@ import gdb
 
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import perf_event, signals
+from gdb_kwatch.linux.perf_event import PerfError
 
-from . import faults, gdbfacts
+from . import by_value, faults, gdbfacts
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_arming import Arming
+from .kernel_conditions import NOT_OURS, Judged, uses_kernel_names
+from .kernel_stops import StopSignal
 from .kernel_traps import Hand, KernelTraps
-from .kernel_watch import FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
+from .kernel_watch import BY_USER, FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
 
 if TYPE_CHECKING:
     from .session import Session
     from .traps import Stop
+    from .watch import Watch
 
 OFF, ON, AUTO = "off", "on", "auto"
 # A program that makes and ends threads without ever stopping: look for ended ones now and then.
@@ -36,9 +40,9 @@ class Asked(gdb.Function):
     kwatch makes it the condition of the catchpoint that stands for the kwatch; the condition that
     the user has set is its last argument."""
 
-    def __init__(self, hits: KernelHits) -> None:
+    def __init__(self, hits: KernelHits, name: str) -> None:
         self.hits = hits
-        super().__init__(FUNCTION)
+        super().__init__(name)
 
     def invoke(self, number: gdb.Value, *_: gdb.Value) -> bool:
         try:
@@ -56,10 +60,13 @@ class KernelHits:
         self.registry = session.registry
         self.mode = OFF
         self.arming = Arming(session, self._sight_asked, self._settle)
-        self.traps = KernelTraps(session, self.arming)
+        self.stop_signal = StopSignal(self.arming)
+        self.traps = KernelTraps(session, self.arming, self.stop_signal)
         self.programs, self.events = self.arming.programs, self.arming.events
         session.engine.untold_elsewhere = self.arming.is_unread
-        self._function: Asked | None = None
+        self._functions = [Asked(self, name) for name in (FUNCTION, BY_USER)]
+        # A catchpoint that a new kwatch is to have, instead of a new one.
+        self.catchpoint: gdb.Breakpoint | None = None
         self._new_threads = 0
         self._parked: list[KernelWatch] = []
         self._handlers = Handlers(
@@ -83,6 +90,8 @@ class KernelHits:
             if watch.bp.is_valid():
                 self.session.take_in(watch)
                 self.registry.switched(watch)
+        if self._parked:
+            self.stop_signal.take()
         self._parked.clear()
         self._settle()
         self.serve()
@@ -94,6 +103,8 @@ class KernelHits:
         self.events.close()
         self.traps.forget(ended=True)
         self._handlers.disconnect()
+        self.stop_signal.leave()
+        self.stop_signal.give_back()
 
     def set_mode(self, mode: str) -> None:
         """``set kwatch kernel``.  Raises gdb.GdbError where it is asked for and cannot be had."""
@@ -120,6 +131,8 @@ class KernelHits:
         """What may not be made in a breakpoint event: the catchpoint for gdb's own."""
         if self.mode != OFF and self.session.connected and perf_event.why_not() is None:
             self.arming.sight.serve()
+            if self.arming.sight.catchpoint is not None:
+                self.stop_signal.take()
             if self.arming.sight.catchpoint is not None and not self.events.lwps():
                 try:
                     self.arming.choose_signal()
@@ -135,10 +148,9 @@ class KernelHits:
     ) -> KernelWatch:
         """A new kwatch -k: ``make`` builds it around its catchpoint.  Raises PerfError, and leaves
         nothing behind then."""
-        if self._function is None:
-            self._function = Asked(self)
         self.arming.choose_signal()
-        watch: KernelWatch = make(make_catchpoint(temporary))
+        self.stop_signal.take()
+        watch: KernelWatch = make(self.catchpoint or make_catchpoint(temporary))
         try:
             watch.programs = self.programs
             if condition:
@@ -154,7 +166,8 @@ class KernelHits:
         except Exception:
             self.registry.forget(watch)
             self.programs.drop(watch)
-            watch.bp.delete()
+            if self.catchpoint is None:
+                watch.bp.delete()
             self._settle()
             raise
         return watch
@@ -174,6 +187,7 @@ class KernelHits:
         self.arming.threads.clear()
         self.traps.forget()
         self._handlers.disconnect()
+        self.stop_signal.leave()
 
     def judge_in(self, mode: str) -> None:
         """``set kwatch kernel-conditions``: who tests conditions from now on."""
@@ -250,7 +264,70 @@ class KernelHits:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """The session has worked the addresses out again."""
+        reason = self._why_unarmed()
+        if reason:
+            for watch in self.arming.watches():
+                if not watch.sees_kernel and not self.arming.armed_on(watch)[0]:
+                    self._hand_over(watch, reason)
         self.arming.rearm()
+
+    def _why_unarmed(self) -> str:
+        """What is in the way of one that was set before its program was there; "" for nothing."""
+        waiting = [w for w in self.arming.watches() if not w.sees_kernel and w.armed]
+        inferior = gdb.selected_inferior()
+        if not waiting or not inferior.pid:
+            return ""
+        if not by_value.is_traced(inferior, inferior.pid):
+            return NOT_OURS
+        try:
+            self.arming.choose_signal()
+            self.arming.arm()
+        except (PerfError, gdb.GdbError) as error:
+            return str(getattr(error, "strerror", None) or error).rstrip(".")
+        return ""
+
+    def _hand_over(self, watch: KernelWatch, reason: str) -> None:
+        """Set one anew as gdb's own watchpoint, as perf cannot have it.  Its number is another."""
+        self._was_modified(watch)
+        assert watch.options is not None
+        command = "awatch" if watch.access == "access" else "watch"
+        made: Watch | None = None
+        if not (watch.only or watch.without or uses_kernel_names(watch.asked)):
+            words = [command, watch.watched]
+            words += [f"if {watch.asked}"] if watch.asked else []
+            words += [f"thread {watch.on_thread}"] if watch.on_thread is not None else []
+            made = self._set_anew(watch, " ".join(words))
+        if made is None:
+            self.session.reporter.warn(
+                f"kwatch {watch.number} watches nothing: {reason}; gdb cannot have it either "
+                "(delete it, and set it again here)"
+            )
+            return
+        made.judged = Judged(reason)
+        self.session.reporter.note(
+            f"kwatch {watch.number} is kwatch {made.number} now, and gdb tests its condition: "
+            f"{reason}"
+        )
+        watch.bp.delete()
+
+    def _set_anew(self, watch: KernelWatch, line: str) -> Watch | None:
+        bp, registry = watch.bp, self.registry
+        registry.making, registry.made = watch.options, None
+        try:
+            gdb.execute(line, to_string=True)
+            made = registry.made
+            if made is not None:
+                if bp.ignore_count:
+                    gdb.execute(f"ignore {made.number} {bp.ignore_count}", to_string=True)
+                if bp.commands:
+                    made.bp.commands = bp.commands
+                if bp.temporary:
+                    gdb.execute(f"enable delete {made.number}", to_string=True)
+        except gdb.error:
+            return None
+        finally:
+            registry.making = None
+        return made
 
     @guarded()
     def at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
@@ -272,7 +349,7 @@ class KernelHits:
         for lwp, (inferior, _) in list(self.arming.threads.items()):
             if inferior == event.inferior.num:
                 for piece, count in self.events.fresh(lwp).items():
-                    if self.programs.descriptor(piece.rw) is None:
+                    if not self.programs.judges(piece.rw):
                         late += count.total
                         for watch in self.arming.all():
                             if piece in self.arming.perf_pieces(watch):
@@ -302,6 +379,7 @@ class KernelHits:
                 self.session.tell_once(str(error))
         self._settle()
         self.serve()
+        self.stop_signal.owe()
 
     @guarded()
     def at_prompt(self) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
-
 import gdb
 
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.linux.perf_event import PerfError
 
-from .kernel_conditions import Judged, judge
+from .kernel_conditions import Judged, judge, uses_kernel_names
 from .kernel_hits import AUTO, OFF, KernelHits
 from .kernel_sight import marked_for_perf
 from .kernel_watch import HAS_OBJECTS, KernelWatch
 from .lvalues import Lvalue
 from .session import Session
 from .watch import Options, Watch
-
-_OLD_OR_NEW = re.compile(r"\$(old|new)\b")
 
 
 def sees_kernel(session: Session, request: Request) -> bool:
@@ -26,18 +22,21 @@ def sees_kernel(session: Session, request: Request) -> bool:
 
 
 def judged(
-    session: Session, request: Request, text: str, location: bool, lvalue: Lvalue
+    session: Session, request: Request, text: str, location: bool, lvalue: Lvalue, heard: bool
 ) -> Judged | None:
-    """Who is to test the condition; None where there is none.  Raises gdb.GdbError."""
+    """Who is to test the condition; None where there is none.  ``heard``: a script is told of each
+    hit.  Raises gdb.GdbError."""
     if request.condition is None and not request.only and not request.without:
         return None
+    if heard:
+        return Judged("a script hears of each hit")
     if request.log is not None:
         return Judged("-log: gdb writes a message at each hit")
     if request.do is not None and not HAS_OBJECTS:
         # Commands of a catchpoint that `continue` leave gdb 10.1 without a prompt.
         return Judged("-do goes on by a watchpoint in this gdb")
     found = judge(session.kernel.programs.mode, request, text, location, lvalue)
-    if found.reason and _OLD_OR_NEW.search(request.condition or ""):
+    if found.reason and uses_kernel_names(request.condition):
         raise gdb.GdbError(
             f"$old and $new are for conditions that the kernel tests, and this one it cannot: "
             f"{found.reason}."

@@ -9,6 +9,7 @@ A signal that is not perf's finds no fresh count: no condition holds, gdb passes
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 import gdb
 
 from gdb_kwatch.core.debugreg import Piece
-from gdb_kwatch.core.records import BY_COUNTER, KERNEL, USER, Hit, Region, Trap
+from gdb_kwatch.core.records import (
+    BY_COUNTER,
+    KERNEL,
+    USER,
+    Hit,
+    Quiet,
+    Region,
+    Trap,
+    in_full,
+)
 from gdb_kwatch.linux import registers
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
@@ -30,6 +40,7 @@ from .caller import (
     user_frame,
 )
 from .kernel_arming import Arming
+from .kernel_stops import StopSignal
 from .kernel_watch import KernelWatch, Listed
 from .lvalues import in_frame
 from .thread_events import Count
@@ -69,6 +80,9 @@ class Hand:
     asked: set[int] = field(default_factory=set)
     stops: set[int] = field(default_factory=set)
     askers: list[Watch] = field(default_factory=list)  # gdb's own, judged here
+    before: Quiet | None = None  # what the same instruction hit of ptrace's, and did not stop
+    with_trap: bool = False  # a trap of ptrace's stops the program, at the same instruction
+    late: float = 0.0  # milliseconds between the hit and this stop, where the thread ran on
 
     @property
     def regions(self) -> list[Region]:
@@ -86,14 +100,16 @@ class Hand:
 class KernelTraps:
     """Handles what perf saw.  One for a session."""
 
-    def __init__(self, session: Session, arming: Arming) -> None:
+    def __init__(self, session: Session, arming: Arming, stop_signal: StopSignal) -> None:
         self.session = session
         self.registry = session.registry
         self.engine = session.engine
         self.arming = arming
+        self.stop_signal = stop_signal
         self.events = arming.events
         self._hand: Hand | None = None
         self._ended: list[Hand] = []
+        self.engine.beside = self._beside
 
     def forget(self, ended: bool = False) -> None:
         """Nothing is in hand any more; ``ended``: nor to be told of threads that have ended."""
@@ -124,6 +140,8 @@ class KernelTraps:
         lwp, hand = thread.ptid[1], self._hand
         if hand is None or hand.lwp != lwp or number in hand.asked:
             hand = self._hand = self._take(thread, lwp)
+            if hand.trap is None:
+                self.stop_signal.look(lwp)
         hand.asked.add(number)
         return hand
 
@@ -238,17 +256,33 @@ class KernelTraps:
             self.arming.rearm()
 
     def _judged(self, hand: Hand, trap: Trap, watch: KernelWatch) -> None:
-        """What the kernel has said of a thread's accesses: only those that stop are told."""
+        """What the kernel has said of a thread's accesses: those that stop are told, and one that
+        does not, by the instruction at which the thread stands."""
         assert watch.program is not None and watch.lvalue is not None
         known = {lwp for lwp, _ in self.arming.threads_of(watch)}
         stops = watch.program.taken(hand.lwp, known)
         if not stops:
+            last = watch.program.last(hand.lwp, trap.pc)
+            if last is not None and trap.origin == USER:
+                hand.touched.append(watch)
+                self._tell(trap, watch, *last, 1)
             return
-        watch.stopped = stops[-1]
-        old, new = (watch.lvalue.reading(data) for data in (stops[-1].old, stops[-1].new))
+        watch.stopped = told = stops[-1]
+        if trap.origin == USER and told.ip != trap.pc and not in_scratch_area(told.ip, trap.lwp):
+            # It was told when the thread was elsewhere: of several hits, one signal was left.
+            trap.pc = told.ip
+            hand.late = (time.monotonic_ns() - told.time) / 1e6
         hand.touched.append(watch)
         hand.wanting.add(watch.number)
-        trap.hits.append(_hit(watch, old != new, (watch.lvalue, old, new), len(stops)))
+        self._tell(trap, watch, told.old, told.new, len(stops))
+        hand.before = hand.before or self.engine.in_hand(hand.lwp, told.ip, told.time)
+
+    def _tell(
+        self, trap: Trap, watch: KernelWatch, before: bytes, after: bytes, count: int
+    ) -> None:
+        assert watch.lvalue is not None
+        old, new = (watch.lvalue.reading(data) for data in (before, after))
+        trap.hits.append(_hit(watch, old != new, (watch.lvalue, old, new), count))
 
     def _judge(self, watch: Watch, changed: bool, thread: gdb.InferiorThread | None) -> bool:
         """gdb's rules for one of gdb's own, with the program's names: in libc's read() `buf` is
@@ -283,7 +317,7 @@ class KernelTraps:
             return None
         self.note_ended()
         lwp = thread.ptid[1]
-        if hand is None or hand.lwp != lwp or not hand.stops:
+        if hand is None or hand.lwp != lwp or not (hand.stops or hand.with_trap):
             hand = self._late(thread, lwp)
         trap = hand.trap
         if trap is None:
@@ -293,10 +327,20 @@ class KernelTraps:
         if stop.trap is not None and trap.origin == USER and trap.pc == stop.trap.pc:
             stop.trap.hits = sorted([*stop.trap.hits, *trap.hits], key=lambda hit: hit.number)
             self.engine.history.remove(trap)
+            stop.stops |= hand.stops
+            if stop.speaker is None:
+                stop.beside = hand.touched
+            stop.askers += [watch for watch in hand.touched if watch.number in hand.stops]
             return None
         trap.stopped = bool(hand.stops)
         if not hand.stops:
             return None
+        self.stop_signal.stands(lwp)
+        if hand.before is not None:
+            earlier = in_full(hand.before)
+            self.engine.history.join(trap)
+            trap.dr6 = earlier.dr6
+            trap.hits = sorted([*earlier.hits, *trap.hits], key=lambda hit: hit.number)
         if trap.origin == KERNEL:
             hand.place = caller(hand.instruction)
         return hand
@@ -311,6 +355,16 @@ class KernelTraps:
             if watch.number in hand.wanting and not watch.bp.ignore_count and self._holds(watch):
                 hand.stops.add(watch.number)
         return hand
+
+    def _beside(self, thread: gdb.InferiorThread) -> tuple[list[Watch], set[int]]:
+        """gdb is about to stop at a trap of ptrace's: what the instruction hit of perf's too."""
+        if not self.events.on(thread.ptid[1]):
+            return [], set()
+        hand = self._hand = self._late(thread, thread.ptid[1])
+        if hand.trap is None or hand.trap.origin != USER:
+            return [], set()
+        hand.with_trap = True
+        return hand.touched, hand.stops
 
     def take_ended(self) -> list[Hand]:
         """What is still to be told of threads that have ended."""

@@ -12,18 +12,23 @@ import re
 
 import gdb
 
+from gdb_kwatch.core.arbiter import NORMAL, priority_name
 from gdb_kwatch.core.debugreg import BY_PERF, Piece
 from gdb_kwatch.core.records import Region
+from gdb_kwatch.linux import filters
 
 from . import gdbfacts, kernel_conditions
 from .kernel_conditions import Judged, Loaded, Programs, Stopped
 from .watch import MENTIONS, Options, Watch
 
 FUNCTION = "_kernel_or_user_hit"
+BY_USER = "_user_hit"  # the same, of one that sees the program only
 SIGNALS = "SIGURG SIGWINCH"
 # gdb.BP_CATCHPOINT, and objects for catchpoints, are new in gdb 12.
 HAS_OBJECTS = hasattr(gdb, "BP_CATCHPOINT")
 
+_STRING = r'"((?:[^"\\]|\\.)*)"'
+_CALL = re.compile(rf"\$({FUNCTION}|{BY_USER})\(\d+, {_STRING}(?:, {_STRING})?\)$")
 _ROW = r"^{number}\s+catchpoint\s+(\w+)\s+([yn])(.*(?:\n(?:\t|        ).*)*)"
 
 
@@ -95,7 +100,8 @@ class Listed:
 
 def make_catchpoint(temporary: bool = False) -> gdb.Breakpoint | Listed:
     """A new catchpoint of the signals by which hits are told.  Not in a breakpoint event."""
-    gdb.execute(f"catch signal {SIGNALS}", to_string=True)
+    stopping = "" if filters.why_no_stops() else " SIGSTOP"  # see kernel_stops
+    gdb.execute(f"catch signal {SIGNALS}{stopping}", to_string=True)
     number = int(gdb.convenience_variable("bpnum"))
     if temporary:
         gdb.execute(f"enable delete {number}", to_string=True)
@@ -106,6 +112,17 @@ def make_catchpoint(temporary: bool = False) -> gdb.Breakpoint | Listed:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def as_command(condition: str | None) -> str | None:
+    """What would set the kwatch again whose catchpoint has this condition; None where it is of
+    none."""
+    found = _CALL.match(condition or "")
+    if found is None:
+        return None
+    words, asked = (re.sub(r"\\(.)", r"\1", text or "") for text in found.group(2, 3))
+    kernel = "-k " if found.group(1) == FUNCTION else ""
+    return f"{kernel}{words}" + (f" if {asked}" if asked else "")
 
 
 class KernelWatch(Watch):
@@ -194,11 +211,22 @@ class KernelWatch(Watch):
     @property
     def call(self) -> str:
         """What gdb is to evaluate at each signal."""
-        thread = f" thread {self.on_thread}" if self.on_thread is not None else ""
-        words = [str(self.number), _quoted(self.expression + thread)]
+        words = [str(self.number), _quoted(self.line)]
         if self.asked:
             words.append(_quoted(self.asked))
-        return f"${FUNCTION}({', '.join(words)})"
+        return f"${FUNCTION if self.sees_kernel else BY_USER}({', '.join(words)})"
+
+    @property
+    def line(self) -> str:
+        """The command line of `kwatch` that asks for it, but -k, -t and the condition."""
+        words = {"write": [], "access": ["-a"], "read": ["-r"]}[self.access]
+        words += ["-every"] if self.every else []
+        words += ["-p", priority_name(self.priority)] if self.priority != NORMAL else []
+        words += [f"-from {name}" for name in self.only]
+        words += [f"-not-from {name}" for name in self.without]
+        words += [self.expression]
+        words += [f"thread {self.on_thread}"] if self.on_thread is not None else []
+        return " ".join(words)
 
     def put_condition(self) -> None:
         """Have gdb show and test `call`.  From a command, or in breakpoint_modified."""
@@ -210,7 +238,7 @@ class KernelWatch(Watch):
         if self.bp.condition == self.call:
             return False
         self.asked = self.bp.condition
-        if self.asked and self.asked.startswith(f"${FUNCTION}("):
+        if self.asked and self.asked.startswith((f"${FUNCTION}(", f"${BY_USER}(")):
             self.asked = None  # another's, copied
         return True
 

@@ -96,7 +96,10 @@ def set_watch(
             location = False
     options = Options(request.every, spec, place, priority, request.everywhere, name, listener)
     with language("c") if place else nullcontext():
-        judge = judged(session, request, expression, location, lvalue) if make is None else None
+        heard = listener is not None
+        judge = (
+            judged(session, request, expression, location, lvalue, heard) if make is None else None
+        )
         if kernel:
             seen = set_kernel_watch(session, request, expression, location, options, lvalue)
         elif judge is not None and not judge.reason:

@@ -55,12 +55,14 @@ class Stop:
     trap: Trap | None = None
     speaker: Sentinel | None = None  # the sentinel that asked for the stop
     askers: list[Watch] = field(default_factory=list)  # judged here, and want a stop
+    beside: list[Watch] = field(default_factory=list)  # perf's, that the instruction hit as well
     stops: set[int] = field(default_factory=set)  # the numbers of all that stop
     pending: bool = False  # a sentinel is to ask for the stop
 
     @property
     def touched(self) -> list[Watch]:
-        return [touch.watch for touch in self.quiet[TOUCHES]] if self.quiet else []
+        own = [touch.watch for touch in self.quiet[TOUCHES]] if self.quiet else []
+        return own + self.beside
 
     @property
     def stopping(self) -> list[Watch]:
@@ -114,6 +116,12 @@ class Engine:
         self._reported: set[int] = set()  # those that gdb itself has judged, and stops at
         # Whether a counter has hits of a watchpoint that are still to be told.
         self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
+        # What a counter has seen at the instruction of a stopped thread, and the numbers of those
+        # that stop.
+        self.beside: Callable[[gdb.InferiorThread], tuple[list[Watch], set[int]]] = lambda thread: (
+            [],
+            set(),
+        )
 
     def forget(self) -> None:
         """Nothing is in hand any more; the history stays."""
@@ -152,6 +160,8 @@ class Engine:
                 return False
             stop.pending = False
             stop.speaker = sentinel
+            stop.beside, stopping = self.beside(thread)
+            stop.stops |= stopping
             self._lend_commands(stop, sentinel)
             self.prepare()
         except Exception as error:
@@ -201,6 +211,11 @@ class Engine:
             self._stop = Stop(quiet)
             self._judge_all(self._stop, quiet, thread)
         return True
+
+    def in_hand(self, lwp: int, pc: int, since: int) -> Quiet | None:
+        """The trap of an LWP at ``pc`` that was taken down last, where that was after ``since``."""
+        quiet, when = self._quiet, self.history.newest_time()
+        return quiet if quiet and self._lwp == lwp and quiet[4] == pc and when > since else None
 
     def _take_by_value(self, thread: gdb.InferiorThread, lwp: int, by: Sentinel | Watch) -> bool:
         """The same where DR6 cannot be read: the values of all are compared.
@@ -332,7 +347,8 @@ class Engine:
 
     def _lend_commands(self, stop: Stop, sentinel: Sentinel) -> None:
         """Let gdb run the commands of the watchpoints that it missed, once, as the sentinel's."""
-        texts = [w.bp.commands for w in stop.askers if w.bp.commands]
+        stopping = [w for w in stop.beside if w.number in stop.stops]
+        texts = [w.bp.commands for w in (*stop.askers, *stopping) if w.bp.commands]
         if not texts and not stop.silent:
             return
         lines: list[str] = ["silent"] if stop.silent else []

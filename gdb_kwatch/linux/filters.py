@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import signal
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,6 +18,9 @@ from gdb_kwatch.core.filters import Kernel, Source
 from . import bpf, perf_event
 from .perf_event import Event, NoThread, PerfError, Request
 
+_TASK = 8192  # bytes of a task_struct that are searched
+# Neither SIGKILL, SIGSTOP, nor glibc's own two (32, 33), which cannot be blocked.
+_MASKS = (0x6D5B_3A7C_2A93_A8D5, 0x1B2E_95D8_5528_7A22)
 _FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 
 # In the order in which they are tried: what the kernel may have, best first.
@@ -39,12 +44,45 @@ def kernel() -> Kernel:
             except bpf.BpfError as failed:
                 error = error or failed
             else:
-                return able
+                return replace(able, blocked=_place_of_blocked())
     finally:
         ring.close()
         memory.close()
     assert error is not None
     raise error
+
+
+def _place_of_blocked() -> int | None:
+    """Where this kernel's task_struct has the mask of the signals that a thread blocks: looked up
+    in this thread's own, with masks that stand nowhere else.  None where that fails."""
+    memory = bpf.Memory(filters.HEAD + _TASK)
+    event = None
+    program = -1
+    try:
+        program = bpf.load(filters.own_task(_TASK).assemble({filters.MEMORY: memory.fd}))
+        word = ctypes.c_longlong(0)
+        event = Event(Request(ctypes.addressof(word), 8, WRITE, kernel=False), 0)
+        event.set_bpf(program)
+        found: set[int] | None = None
+        for mask in _MASKS:
+            numbers = {number for number in range(1, 65) if mask >> (number - 1) & 1}
+            before = signal.pthread_sigmask(signal.SIG_SETMASK, numbers)
+            try:
+                word.value += 1
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            words = struct.unpack_from(f"<{_TASK // 8}Q", memory.data, filters.HEAD)
+            places = {8 * n for n, value in enumerate(words) if value == mask}
+            found = places if found is None else found & places
+        return found.pop() if found is not None and len(found) == 1 else None
+    except OSError:
+        return None
+    finally:
+        if event is not None:
+            event.close()
+        if program >= 0:
+            os.close(program)
+        memory.close()
 
 
 def _namespace() -> tuple[int, int] | None:
@@ -71,6 +109,14 @@ def why_not(kernel_too: bool = False) -> str:
     except OSError as error:
         return f"this kernel's BPF is too old (Linux {os.uname().release}): {error.strerror}"
     return ""
+
+
+def why_no_stops() -> str:
+    """Why the kernel cannot be asked for stops; "" where it can."""
+    reason = why_not()
+    if not reason and kernel().blocked is None:
+        return "BPF cannot tell here which signals a thread blocks"
+    return reason
 
 
 class Filter:
@@ -190,5 +236,6 @@ __all__ = [
     "kernel",
     "read_words",
     "threads_of",
+    "why_no_stops",
     "why_not",
 ]

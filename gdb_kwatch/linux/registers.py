@@ -63,11 +63,13 @@ class UserRegisters:
 
 @dataclass(frozen=True)
 class SignalInfo:
-    """What a signal is about: its number, si_code, and si_fd where that has one."""
+    """What a signal is about: its number, si_code, si_fd where that has one, and the process that
+    has sent it where one has."""
 
     number: int
     code: int
     fd: int
+    sender: int = 0
 
 
 def read(lwp: int) -> UserRegisters:
@@ -85,5 +87,5 @@ def signal_info(lwp: int) -> SignalInfo:
     if ptrace.call(_GETSIGINFO, lwp, None, ctypes.addressof(buffer)) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), f"LWP {lwp}")
-    number, _, code, _, _, fd = struct.unpack_from("<iiiiqi", buffer)
-    return SignalInfo(number, code, fd if code in POLL_CODES else -1)
+    number, _, code, _, sender, _, fd = struct.unpack_from("<iiiiiii", buffer)
+    return SignalInfo(number, code, fd if code in POLL_CODES else -1, sender if code <= 0 else 0)

@@ -2,14 +2,21 @@
 
 A signal that is ignored by default stops a traced thread all the same (``sig_ignored``), and is
 forgotten where nobody takes it.  One that the program handles would run its handler at each hit;
-one that it blocks stops it too late.
+one that it blocks stops it too late: SIGSTOP, which none can block, takes its place there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
+
+from . import registers
+
+STOP = signal.SIGSTOP
+_TGKILL = 234  # x86-64
+_libc_call = ctypes.CDLL(None).syscall
 
 # Ignored by default, and nobody's own business as SIGCHLD and SIGCONT are.
 HARMLESS = (signal.SIGURG, signal.SIGWINCH)
@@ -31,6 +38,36 @@ def masks(pid: int) -> dict[str, int]:
 
 def has(mask: int, number: int) -> bool:
     return bool(mask >> (number - 1) & 1)
+
+
+_SI_TKILL, _SI_KERNEL = -6, 0x80  # si_code, bits/siginfo-consts.h
+
+
+def stopped_by_sigstop(lwp: int) -> bool:
+    """Whether an LWP stands at the delivery of SIGSTOP."""
+    try:
+        return registers.signal_info(lwp).number == STOP
+    except OSError:
+        return False
+
+
+def foreign_stop(lwp: int) -> int | None:
+    """Who, but this process and the kernel, has sent the SIGSTOP by which an LWP is stopped (0:
+    somebody outside of this PID namespace); None where it is no such stop."""
+    try:
+        info = registers.signal_info(lwp)
+    except OSError:
+        return None
+    if info.number != STOP or info.code == _SI_KERNEL:
+        return None
+    if info.code == _SI_TKILL and info.sender in (os.getpid(), 0):
+        return None  # gdb's own, which another one had stopped in its place
+    return info.sender
+
+
+def stop(pid: int, lwp: int) -> None:
+    """Have one thread of a process that is traced from here stop."""
+    _libc_call(_TGKILL, pid, lwp, int(signal.SIGSTOP))  # gone: nothing is to be done
 
 
 def choose(pid: int) -> tuple[signal.Signals | None, str]:

@@ -100,10 +100,9 @@ class TraceLimit(gdb.Parameter):
 class KernelConditions(gdb.Parameter):
     """Whether conditions of kwatches are tested in the kernel: auto or off.
 
-    With auto, a condition that can be compiled runs in the kernel where rights, kernel and
-    slots allow, and the program stops only where it holds.  'kwatch list' says for each who
-    tests it, and why.  With off, the default, gdb tests them all, at each trap.  What the
-    kernel tests is told by a signal: a thread that blocks it is stopped late."""
+    With auto, the default, a condition that can be compiled runs in the kernel where rights,
+    kernel and slots allow, and the program stops only where it holds.  'kwatch list' says for
+    each who tests it, and why.  With off, gdb tests them all, at each trap."""
 
     set_doc = "Set whether conditions of kwatches are tested in the kernel."
     show_doc = "Show whether conditions of kwatches are tested in the kernel."
@@ -112,7 +111,7 @@ class KernelConditions(gdb.Parameter):
         super().__init__(
             "kwatch kernel-conditions", gdb.COMMAND_BREAKPOINTS, gdb.PARAM_ENUM, (AUTO, OFF)
         )
-        self.value = OFF
+        self.value = AUTO
         self.session = session
 
     def get_set_string(self) -> str:
@@ -181,10 +180,13 @@ class Kernel(gdb.Parameter):
     auto: the same where rights and slots allow, and the debug registers alone elsewhere.
 
     A hit is told by SIGURG, which programs ignore by default; where yours handles it, by
-    SIGWINCH.  As any signal it may end a system call early, and a thread that blocks it is
-    stopped when it unblocks it; its hits are counted.  "perf x8" in a report: the kernel
-    copied 8 bytes one by one.  gdb passes over a breakpoint at the very instruction of
-    such a stop, and locals of a function that has returned are noticed at the next one.
+    SIGWINCH.  As any signal it may end a system call early.  A thread that blocks it is sent
+    SIGSTOP in its place, by a BPF program at the hit itself; the program sees neither.
+    Where BPF is not allowed, it is stopped when it unblocks the signal; its hits are
+    counted.  While SIGSTOP is used so, gdb shows one from elsewhere as an interrupt, and
+    does not pass it on.  "perf x8" in a report: the kernel copied 8 bytes one by one.
+    gdb passes over a breakpoint at the very instruction of such a stop, and locals of a
+    function that has returned are noticed at the next one.
 
     Nothing tells of writes by another process (process_vm_writev, a vfork child that is not
     followed) or by a kernel thread (io_uring, at times), nor, from Linux 6.1 on, of the word

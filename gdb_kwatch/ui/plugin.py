@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gdb_kwatch.inferior.kernel_restoring import Restoring
 from gdb_kwatch.inferior.session import Session
 
 from . import commands, dap, parameters
@@ -28,6 +29,7 @@ def load() -> None:
     report = Report()
     made = Session(report)
     report.engine = made.engine
+    made.join(Restoring(made))
     made.join(Mi(made, report))
     if dap.running():
         from .dap.adapter import Adapter

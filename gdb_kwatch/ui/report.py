@@ -123,6 +123,8 @@ class Report:
             self.write(self._block(_thread_prefix() + head + "the kernel", trap.hits))
             self.write(f"{trap.call.text}\n")
         self.write(self._place(trap.place))
+        if hand.late:
+            self.write(f"(told {hand.late:.1f} ms late: the thread has run on)\n")
 
     def frame(self) -> None:
         """The place where the program stands, for a stop at which gdb printed none.

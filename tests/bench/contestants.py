@@ -92,6 +92,10 @@ def check(who: Contestant, facts: Facts, hits: int) -> None:
             raise WrongCount(f"{who.name}: it has counted {counted} hits of {hits}")
 
 
+# The cost of a trap is measured, so each hit is to be one.
+IN_GDB = "set kwatch kernel-conditions off"
+
+
 def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Iterator[Contestant]:
     """The cost of a trap whose watchpoint has a condition that is false."""
 
@@ -101,8 +105,8 @@ def traps(gdb: Gdb, plugin: str, beside: str | None, lldb: Lldb | None) -> Itera
     def kwatches(plugin: str, mark: str = "") -> Iterator[Contestant]:
         one, others = "kwatch a if a < 0", ("kwatch -l b", "kwatch -l c", "kwatch -l d")
         for name, base, lines in (
-            (KWATCH, WATCH, [one]),
-            (KWATCH_4, WATCH_4, [one, *others]),
+            (KWATCH, WATCH, [IN_GDB, one]),
+            (KWATCH_4, WATCH_4, [IN_GDB, one, *others]),
             (ADOPTED, WATCH, ["watch a if a < 0"]),
         ):
             run = watching(*lines, plugin=plugin)
@@ -154,8 +158,6 @@ def calls(gdb: Gdb, plugin: str, strace: Strace) -> Iterator[Contestant]:
         yield Contestant(STRACE, FREE, strace.ask, stops=False)
 
 
-BY_KERNEL = "python gdb.execute('set kwatch kernel-conditions auto')"
-
 _STOP_METHOD = (
     'python exec("class W(gdb.Breakpoint):\\n def stop(self):\\n  return False")',
     "python W('a', gdb.BP_WATCHPOINT)",
@@ -171,7 +173,7 @@ def kernel(gdb: Gdb, plugin: str, lldb: Lldb | None) -> Iterator[Contestant]:
     yield Contestant(BARE_CONDITION, WATCH, BareKernelLoop("condition").ask, stops=False)
     yield Contestant(WATCH, None, watching("watch a if a < 0"))
     yield Contestant(STOP_METHOD, WATCH, watching(*_STOP_METHOD))
-    condition = watching(BY_KERNEL, "kwatch a if a < 0", plugin=plugin)
+    condition = watching("kwatch a if a < 0", plugin=plugin)
     for name, base in ((IN_KERNEL, WATCH), (IN_KERNEL_AGAIN, BARE_CONDITION)):
         yield Contestant(name, base, condition, True, ("kwatch", "a"), stops=False)
     log = watching("watch a", 'commands\nsilent\nprintf "%ld\\n", a\ncontinue\nend')

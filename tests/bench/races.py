@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import figures
-from contestants import KWATCH, WATCH, Contestant, Cost
+from contestants import IN_GDB, KWATCH, WATCH, Contestant, Cost
 from debuggers import Gdb, WrongCount
 from figures import Spread
 
@@ -123,11 +123,13 @@ def memory(gdb: Gdb, plugin: str, marks: tuple[int, int], say: Progress) -> list
         (f"{KWATCH}, history {marks[1]}", f"kwatch {condition}", [marks[1]], plugin),
     ]
     # The first stop of all compiles what it imports, and that takes memory too.
-    gdb.ask("memory(1, ['kwatch a if a == 1'], [1])", plugin)
+    gdb.ask(f"memory(1, [{IN_GDB!r}, 'kwatch a if a == 1'], [1])", plugin)
     found = []
     for name, command, limits, loaded in runs:
         say(f"memory after {marks[1]} traps: {name}")
         lines = [*(f"set kwatch history {limit}" for limit in limits), command]
+        if loaded:
+            lines.insert(0, IN_GDB)
         facts = gdb.ask(f"memory({marks[1]}, {lines!r}, {list(marks)!r})", loaded)
         if loaded and facts["kwatch"] != {"a": marks[1]}:
             raise WrongCount(f"{name}: it has counted {facts['kwatch']} hits of {marks[1]}")

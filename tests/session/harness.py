@@ -78,7 +78,8 @@ class Gdb:
     allow:  words of FORBIDDEN that this session may print
     extra:  more arguments for gdb, before the program
     before: a command line that runs gdb
-    kernel_conditions: conditions are tested in the kernel, where it is allowed; else by gdb
+    kernel_conditions: whether conditions are tested in the kernel, where it is allowed; None: as
+            kwatch does it by itself
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Gdb:
         allow: tuple[str, ...] = (),
         extra: tuple[str, ...] = (),
         before: tuple[str, ...] = (),
-        kernel_conditions: bool = False,
+        kernel_conditions: bool | None = None,
         folder: Path | None = None,
     ) -> None:
         self.allow = allow
@@ -103,8 +104,9 @@ class Gdb:
         if kwatch:
             when = "-iex" if early else "-ex"
             arguments += [when, f"source {GDBINIT}"]
-            if kernel_conditions:
-                arguments += [when, "set kwatch kernel-conditions auto"]
+            if kernel_conditions is not None:
+                wanted = "auto" if kernel_conditions else "off"
+                arguments += [when, f"set kwatch kernel-conditions {wanted}"]
         arguments += ["-ex", f"set prompt {PROMPT}", *extra]
         if program is not None:
             arguments.append(str(program))

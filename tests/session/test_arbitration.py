@@ -505,7 +505,7 @@ def test_all_inferiors_and_a_fork_of_which_one_is_followed(session, mode):
 
 def test_merged_chars_of_threads_are_told_apart_by_the_instruction(session):
     """Others have written their chars when a trap is handled; each is hit by its own store."""
-    with session("chars_of_threads") as gdb:
+    with session("chars_of_threads", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         for n in range(3):
             gdb.cmd(f"kwatch -p native filler[{n}]")

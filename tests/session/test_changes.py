@@ -17,7 +17,7 @@ def rows(out: str) -> list[tuple[str, ...]]:
 
 
 def test_the_changes_of_a_watchpoint_repeats_folded(session):
-    with session("who") as gdb:
+    with session("who", kernel_conditions=False) as gdb:
         gdb.run_to(f"who.c:{line('who.c', 'begin')}")
         assert "No change of shared" in gdb.cmd("kwatch last shared")
         gdb.cmd("kwatch shared if shared == -3")

@@ -33,7 +33,7 @@ import pytest
     ],
 )
 def test_grammar(session, typed, answer):
-    with session("simultaneous") as gdb:
+    with session("simultaneous", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         out = gdb.cmd(f"kwatch {typed}")
         assert out.startswith(answer), out
@@ -123,7 +123,7 @@ def test_adopt_off(session):
 
 
 def test_history_is_a_ring(session):
-    with session("loop") as gdb:
+    with session("loop", kernel_conditions=False) as gdb:
         assert re.search(r"\d+", gdb.cmd("show kwatch history"))
         gdb.cmd("set kwatch history 50")
         gdb.run_to("main")
@@ -179,7 +179,7 @@ def test_list(session):
 
 
 def test_tables_are_folded_to_the_width(session):
-    with session("simultaneous") as gdb:
+    with session("simultaneous", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch s.a if s.a == 2")
         gdb.cmd("kwatch s.c")
@@ -268,7 +268,7 @@ def test_completion_is_quick_and_harmless_with_no_program(session):
 
 
 def test_saved_by_gdb_and_restored_as_adopted_watchpoints(session):
-    with session("condition_not_blamed") as gdb:
+    with session("condition_not_blamed", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch -l pair.a if pair.a == 3")
         gdb.cmd("kwatch pair.b")

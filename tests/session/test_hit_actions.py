@@ -24,7 +24,7 @@ def test_a_message_for_each_hit_and_no_stop(session):
 
 
 def test_a_message_where_a_condition_holds(session):
-    with session("loop", extra=("-ex", "set args 10"), kernel_conditions=True) as gdb:
+    with session("loop", extra=("-ex", "set args 10")) as gdb:
         gdb.run_to("main")
         gdb.cmd('kwatch -log "{new}" a if a % 4 == 0')
         assert re.findall(r"^(\d+)$", gdb.cont(), re.M) == ["4", "8"]

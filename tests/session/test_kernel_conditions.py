@@ -22,7 +22,7 @@ def judged(gdb, number: int = 2) -> str:
 
 
 def loop(session, writes: int):
-    return session("loop", extra=("-ex", f"set args {writes}"), kernel_conditions=True)
+    return session("loop", extra=("-ex", f"set args {writes}"))
 
 
 def test_one_stop_in_100_000_writes_and_all_are_counted(session):
@@ -37,6 +37,34 @@ def test_one_stop_in_100_000_writes_and_all_are_counted(session):
         assert "exited normally" in gdb.cont(timeout=60)
         assert gdb.list()[2]["hits"] == 100_000
         assert [len(t["hits"]) for t in gdb.hits()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("loop", ()), ("loop_no_pie", ()), ("loop", ("-iex", "set disable-randomization off"))],
+    ids=["PIE", "non-PIE", "PIE with ASLR"],
+)
+def test_set_before_run_it_is_tested_in_the_kernel(session, name, extra):
+    with session(name, extra=(*extra, "-ex", "set args 2000")) as gdb:
+        assert "Hardware watchpoint 1: a" in gdb.cmd("kwatch a if a == 1997")
+        assert judged(gdb, 1) == "in kernel"
+        assert gdb.list()[1]["state"] == "pending"
+        for _ in range(2):  # a rerun too
+            out = gdb.cmd("run")
+            assert re.search(r"^Hardware watchpoint 1: a +perf +write +1996 +1997", out, re.M)
+            assert judged(gdb, 1) == "in kernel"
+            assert "exited normally" in gdb.cont()
+            assert gdb.list()[1]["hits"] % 2000 == 0
+            assert len(gdb.hits()) <= 2
+
+
+def test_set_before_run_what_the_kernel_cannot_test_is_a_watchpoint(session):
+    with session("loop", extra=("-ex", "set args 20")) as gdb:
+        gdb.cmd("kwatch a if hit(a) == 3")
+        gdb.cmd("kwatch b if a * 1.5 > 9 && b >= 0")
+        shown = gdb.cmd("info breakpoints")
+        assert shown.count("hw watchpoint") == 2
+        assert "catchpoint" not in shown
 
 
 # What 2,000 random conditions must have had in them, each so often at least.
@@ -76,7 +104,7 @@ def random_conditions(gdb, cases: int, seed: int):
 @pytest.mark.parametrize("seed", [20261123])
 def test_the_kernel_answers_as_gdb_does(session, seed):
     print(f"seed {seed}")
-    with session("conditions", kernel_conditions=True) as gdb:
+    with session("conditions") as gdb:
         answers, had, differences = random_conditions(gdb, CASES, seed)
         assert not differences, "\n".join(differences)
         for kind in ("true", "false", "Division", "memory"):
@@ -136,8 +164,6 @@ def test_two_hundred_terms(session, condition):
 
 
 def test_off_and_auto(session):
-    with session("loop") as gdb:
-        assert "is off" in gdb.cmd("show kwatch kernel-conditions")
     with loop(session, 10) as gdb:
         assert "is auto" in gdb.cmd("show kwatch kernel-conditions")
         gdb.run_to("main")
@@ -213,7 +239,7 @@ def test_new_and_old_need_the_kernel(session):
 
 
 def test_every_thread_and_those_to_come(session):
-    with session("trace", kernel_conditions=True) as gdb:
+    with session("trace") as gdb:
         gdb.cmd("set args 50")
         gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
         gdb.cmd("kwatch place if place == 3000049 || place == 1000048")
@@ -271,9 +297,7 @@ def test_saved_and_restored(session):
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
 def test_without_rights_gdb_tests_it(session):
-    with session(
-        "loop", extra=("-ex", "set args 20"), before=NOBODY, kernel_conditions=True
-    ) as gdb:
+    with session("loop", extra=("-ex", "set args 20"), before=NOBODY) as gdb:
         gdb.run_to("main")
         assert "Hardware watchpoint 2: a" in gdb.cmd("kwatch a if a == 5")
         assert re.search(r"in gdb: .*CAP_(BPF|PERFMON)", judged(gdb))
@@ -283,7 +307,7 @@ def test_without_rights_gdb_tests_it(session):
 
 @pytest.mark.skipif(not shutil.which("gdbserver"), reason="gdbserver is not installed")
 def test_behind_a_remote_target_gdb_tests_it(session, program):
-    with session(None, kernel_conditions=True) as gdb:
+    with session(None) as gdb:
         path = program("loop")
         gdb.cmd(f"file {path}")
         gdb.cmd(f"target extended-remote | gdbserver --once - {path} 20")
@@ -294,3 +318,95 @@ def test_behind_a_remote_target_gdb_tests_it(session, program):
         assert "remote" in gdb.cmd("kwatch who a")
         gdb.cont()
         assert gdb.value("a") == "5"
+
+
+@pytest.mark.skipif(not shutil.which("gdbserver"), reason="gdbserver is not installed")
+def test_set_before_a_remote_target_it_is_handed_to_gdb(session, program):
+    with session("loop") as gdb:
+        gdb.cmd("kwatch a if a == 5")
+        gdb.cmd("commands 1\necho said\\n\nend")
+        gdb.cmd("ignore 1 0")
+        assert judged(gdb, 1) == "in kernel"
+        out = gdb.cmd(f"target extended-remote | gdbserver --once - {program('loop')} 20")
+        gdb.cmd("tbreak main")
+        gdb.cont()
+        assert re.search(r"kwatch 1 is kwatch \d+ now, and gdb tests its condition: ", out)
+        (row,) = gdb.list().values()
+        assert row["judged"].startswith("in gdb: the program is not a process of this system")
+        assert "said" in gdb.cont()
+        assert gdb.value("a") == "5"
+
+
+@pytest.mark.parametrize("options", ["", "-t "])
+def test_where_perf_is_lost_before_the_run_gdb_tests_it(session, options):
+    """Both signals are handled by the program, say; here perf_event_open fails."""
+    with session("loop", extra=("-ex", "set args 20")) as gdb:
+        gdb.cmd(f"kwatch {options}a if a == 5")
+        gdb.cmd("ignore 1 0")
+        gdb.python(
+            "from gdb_kwatch.linux import perf_event\n"
+            "perf_event._open = lambda *args: -28\n"  # ENOSPC
+        )
+        out = gdb.cmd("run")
+        assert "kwatch 1 is kwatch 2 now, and gdb tests its condition: " in out
+        assert gdb.value("a") == "5"
+        assert "in gdb: " in out or options or judged(gdb, 2).startswith("in gdb: ")
+        assert "exited normally" in gdb.cont()
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_one_instruction_for_ptrace_and_for_the_kernel_is_one_stop(session, every):
+    """As with gdb's own testing: a false condition is listed, and does not stop."""
+    told = {}
+    for in_kernel in (True, False):
+        with session("simultaneous", kernel_conditions=in_kernel) as gdb:
+            gdb.run_to("main")
+            gdb.cmd("kwatch s.a")
+            gdb.cmd(f"kwatch {'-every' if every else ''} s.b if s.b >= 0")
+            gdb.cmd("rwatch s.c")
+            gdb.cmd("kwatch s.d if s.d == 12345")
+            assert (judged(gdb, 3) == judged(gdb, 5) == "in kernel") == in_kernel
+            stops = gdb.run_out()
+            blocks = [out.count("hit by one instruction") for out in stops]
+            assert blocks[:2] == [1, 1]
+            # At the last store nothing changes: gdb alone tells of its own rwatch.
+            assert blocks[2:] == [1 if every or not in_kernel else 0]
+            told[in_kernel] = [
+                [(h["number"], h["old"], h["new"], h["stop"]) for h in trap["hits"]]
+                for trap in gdb.stops()
+            ]
+            assert len(stops) == len(gdb.stops())
+    assert told[True] == told[False]
+
+
+def test_the_signal_is_taken_at_the_instruction_so_no_call_ends_early(session):
+    with session("call_after_store") as gdb:
+        gdb.cmd("kwatch place if place > 0")
+        gdb.cmd("commands 1\nsilent\ncontinue\nend")
+        out = gdb.cmd("run", timeout=60)
+        while "exited" not in out:
+            out = gdb.cmd("echo\\n")
+        assert "exited with code 050]" in out, "40 and the number of calls that ended early"
+        assert gdb.list()[1]["hits"] == 200
+
+
+def test_gdbs_own_saving_keeps_all_of_it(session):
+    with loop(session, 50) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch -every -p native a if a % 10 == 0")
+        gdb.cmd("kwatch -k b")
+        gdb.cmd("ignore 2 1")
+        gdb.cmd("commands 2\necho said\\n\nend")
+        gdb.cmd("kwatch -t c if $old == 4")
+        before = gdb.list()
+        path = gdb.folder / "saved"
+        gdb.cmd(f"save breakpoints {path}")
+        assert "-every -p native a" in path.read_text()
+        gdb.cmd("delete")
+        gdb.cmd(f"source {path}")
+        after = gdb.list()
+        keys = ("expression", "condition", "judged", "priority", "access")
+        for (_, one), (_, other) in zip(before.items(), after.items()):
+            assert {k: one[k] for k in keys} == {k: other[k] for k in keys}
+        assert "said" in gdb.cont()
+        assert gdb.value("a") == "20"

@@ -262,7 +262,7 @@ def test_where_every_harmless_signal_is_taken_it_is_said(session, takes_both):
 
 
 def test_where_every_harmless_signal_is_taken_gdb_tests_conditions(session, takes_both):
-    with session(takes_both, kernel_conditions=True) as gdb:
+    with session(takes_both) as gdb:
         past_both(gdb)
         assert gdb.cmd("kwatch x if x == 1").startswith("Hardware watchpoint 2: x")
         (row,) = gdb.list().values()

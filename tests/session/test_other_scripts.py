@@ -120,7 +120,7 @@ def test_deletion_inside_a_stop_event(session):
 
 def test_temporary_watchpoint_of_a_script(session):
     """Python's finish-like helpers: an internal one that is set and deleted again and again."""
-    with session("condition_not_blamed") as gdb:
+    with session("condition_not_blamed", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         load(gdb)
         gdb.cmd("kwatch pair.b if 0")
@@ -183,7 +183,7 @@ def test_a_script_that_deletes_all_that_it_did_not_make(session):
 
 def test_a_script_with_a_stop_hook(session):
     """gdb.events.stop handlers of others see a kwatch's stop as gdb's own, with its number."""
-    with session("condition_not_blamed") as gdb:
+    with session("condition_not_blamed", kernel_conditions=False) as gdb:
         gdb.python(
             "import gdb\n"
             "stops = []\n"

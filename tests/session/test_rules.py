@@ -23,7 +23,7 @@ def test_a_condition_true_only_for_the_one_gdb_does_not_blame(session):
     with session("condition_not_blamed", kwatch=False) as gdb:
         assert ask(gdb, "watch") == []  # gdb alone is silent
     for command in ("kwatch", "watch"):
-        with session("condition_not_blamed") as gdb:
+        with session("condition_not_blamed", kernel_conditions=False) as gdb:
             stops = ask(gdb, command)
             assert len(stops) == 1
             assert "Hardware watchpoint 2: pair.a" in stops[0]
@@ -206,7 +206,7 @@ def test_commands_of_a_kwatch_that_go_on(session):
 
 @pytest.mark.parametrize("command", ["kwatch", "watch"])
 def test_no_stop_asked_for_is_no_output(session, command):
-    with session("condition_not_blamed") as gdb:
+    with session("condition_not_blamed", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         gdb.cmd(f"{command} pair.a if 0")
         gdb.cmd(f"{command} pair.b if 0")

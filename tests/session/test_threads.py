@@ -68,7 +68,7 @@ def test_two_threads_on_one_place(session, command):
 
 
 def test_eight_threads_twenty_thousand_hits_counted_exactly(session):
-    with session("eight_threads") as gdb:
+    with session("eight_threads", kernel_conditions=False) as gdb:
         gdb.run_to("main")
         gdb.cmd("set kwatch history 100")
         for i in range(4):

@@ -320,17 +320,22 @@ def test_define_prefix_with_and_alias(session):
         assert gdb.evaluate("gdb.parameter('kwatch history')") == 10000
 
 
-def test_saved_and_restored_in_another_gdb(session):
-    with session("condition_not_blamed") as gdb:
+@pytest.mark.parametrize("in_kernel", [False, True])
+def test_saved_and_restored_in_another_gdb(session, in_kernel):
+    """By `save breakpoints` a kwatch comes back as gdb's own, or as itself."""
+    with session("condition_not_blamed", kernel_conditions=in_kernel) as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch pair.a if pair.a == 3")
         gdb.cmd("kwatch -every pair.b if 0")
         natives, kwatches = gdb.folder / "natives", gdb.folder / "kwatches"
+        by_kernel = gdb.list()[2]["judged"] == "in kernel"
         gdb.cmd(f"save breakpoints {natives}")
         gdb.cmd(f"kwatch save {kwatches}")
-    for path, kind in ((natives, "watch"), (kwatches, "kwatch")):
-        with session("condition_not_blamed") as gdb:
+    for path, kind in ((natives, "kwatch" if by_kernel else "watch"), (kwatches, "kwatch")):
+        with session("condition_not_blamed", kernel_conditions=in_kernel) as gdb:
             gdb.cmd(f"source {path}")
-            assert {row["kind"] for row in gdb.list().values()} == {kind}
+            rows = gdb.list().values()
+            assert {row["kind"] for row in rows} == {kind}
+            assert [row["condition"] for row in rows] == ["pair.a == 3", "0"]
             gdb.cmd("run")
             assert gdb.value("pair.a") == "3"
