@@ -129,7 +129,11 @@ def named(name: str) -> Operand:
     if name != bare:
         symbol, of_this = gdb.lookup_global_symbol(bare), False
     else:
-        symbol, of_this = gdb.lookup_symbol(name)
+        try:
+            symbol, of_this = gdb.lookup_symbol(name)
+        except gdb.error:  # no frame: the program does not run yet
+            symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+            of_this = False
     if of_this:
         raise NotCompiled(f"{name} is a member of this")
     if symbol is None:
