@@ -108,7 +108,13 @@ class AttendedRun(Run):
 
     def _at_exited(self, event: gdb.ExitedEvent) -> None:
         code = getattr(event, "exit_code", None)
-        self.exited = "by a signal" if code is None else f"with exit code {code}"
+        if code is not None:
+            self.exited = f"with exit code {code}"
+            return
+        try:
+            self.exited = signal.Signals(int(gdb.parse_and_eval("$_exitsignal"))).name
+        except (gdb.error, ValueError):
+            self.exited = "by a signal"
 
     @property
     def stopped_by_others(self) -> str:

@@ -244,7 +244,7 @@ class Attending:
     def _broken(self, code: int) -> str:
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         text = f"gdb ended too early, {how}; {target.describe(self.options.pid)}. gdb said:\n"
-        if self.state == "begun":
+        if self.state == "begun" and code >= 0:
             found = debugger.ask(self.command)
             if found.python is None:
                 return "this gdb has no Python, and kwatch needs it"
