@@ -291,12 +291,12 @@ class Programs:
 
     def _load(self, watch: KernelWatch, region: Region) -> Judged:
         lvalue = watch.lvalue
+        if watch.sees_kernel:
+            # Its accesses are seen in the middle of the call, and gdb looks at its end.
+            return Judged("-k: a system call is judged when it is done")
         if self.mode == OFF:
             return Judged("set kwatch kernel-conditions is off")
         reason = _unfit(watch.access, lvalue) or kernel.why_no_stops()
-        if watch.sees_kernel:
-            # Its accesses are seen in the middle of the call, and gdb looks at its end.
-            reason = "-k: a system call is judged when it is done"
         if not reason and watch.needs_frame:
             reason = f"{watch.expression} is a local variable"
         if reason or lvalue is None:

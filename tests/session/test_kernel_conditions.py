@@ -410,3 +410,27 @@ def test_gdbs_own_saving_keeps_all_of_it(session):
             assert {k: one[k] for k in keys} == {k: other[k] for k in keys}
         assert "said" in gdb.cont()
         assert gdb.value("a") == "20"
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+def test_with_k_it_is_gdb_that_tests_whatever_is_set(session, mode):
+    with loop(session, 10) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"set kwatch kernel-conditions {mode}")
+        gdb.cmd("kwatch -k a if a == 3")
+        assert judged(gdb) == "in gdb: -k: a system call is judged when it is done"
+        gdb.cont()
+        assert gdb.value("a") == "3"
+
+
+def test_a_temporary_one_goes_at_a_stop_that_ptrace_made(session):
+    with session("condition_not_blamed") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch pair.a")
+        gdb.cmd("kwatch -t pair.b if pair.b == -2")
+        gdb.cmd("commands 3\necho of-b\\n\nend")
+        stops = gdb.run_out()
+        assert len(stops) == 6
+        assert [out.count("of-b") for out in stops] == [0, 1, 0, 0, 0, 0]
+        assert [h["number"] for t in gdb.stops() for h in t["hits"] if h["stop"]].count(3) == 1
+        assert list(gdb.list()) == [2]
