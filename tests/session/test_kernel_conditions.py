@@ -163,6 +163,27 @@ def test_two_hundred_terms(session, condition):
         assert gdb.value("a") == "7"
 
 
+def test_a_local_in_the_condition_is_gdbs(session):
+    """In another frame its name is another one's."""
+    with session("local_scope", kernel_conditions=True) as gdb:
+        gdb.run_to(f"local_scope.c:{line('local_scope.c', 'local changes')}")
+        gdb.cmd("kwatch -l local if local == 5")
+        assert judged(gdb, 2) == "in gdb: local is a local variable; $new is the watched value"
+        gdb.cmd("kwatch -l local if $new == 5")
+        assert judged(gdb, 3) == "in kernel"
+
+
+def test_a_member_of_this_is_gdbs(session):
+    with session("users_conditions_cpp", kernel_conditions=True) as gdb:
+        gdb.run_to("Derived::set")
+        for condition, why in (
+            ("value == 5", "value is a member of this"),
+            ("this->value == 5", "this is a local variable"),
+        ):
+            gdb.cmd(f"kwatch x if {condition}")
+            assert list(gdb.list().values())[-1]["judged"] == f"in gdb: {why}"
+
+
 def test_off_and_auto(session):
     with loop(session, 10) as gdb:
         assert "is auto" in gdb.cmd("show kwatch kernel-conditions")

@@ -95,6 +95,81 @@ def test_what_cannot_be_evaluated_stops_and_says_why(word, opened, condition, re
     assert (made.word(filters.TAKEN), made.word(filters.HEAD + layout.REASON)) == (1, reason)
 
 
+@pytest.mark.parametrize(
+    ("written", "start", "width", "kind", "value"),
+    [
+        (0b1011_0110, 1, 3, c.UNSIGNED, 0b011),
+        (0b1011_0110, 1, 3, c.INT, 3),
+        (0b1011_0110, 4, 4, c.INT, -5),
+        (-1, 0, 64, c.LONG, -1),
+        (-1, 63, 1, c.UNSIGNED_LONG, 1),
+        (0x1234, 8, 8, c.Kind(1, True), 0x12),
+    ],
+)
+def test_bits(word, opened, written, start, width, kind, value):
+    bits = c.Bits(c.Watched("new", c.UNSIGNED_LONG), start, width, kind)
+    made = stopping(word, opened, c.Compare("==", bits, c.Number(value, kind)))
+    word.write(written)
+    assert made.word(filters.TAKEN) == 1
+
+
+def test_of_a_bit_field_only_its_bits_are_the_value(word, opened):
+    made = stopping(word, opened, None, on_change=True, bits=(3, 2))
+    word.write(0b00111, 0b00010, 0b01010, 0b11010, 0b111010, 0b111111)
+    assert made.word(filters.TAKEN) == 2
+
+
+def test_a_comma_evaluates_what_is_before_it(word, opened):
+    divided = c.Sequence(c.Binary("/", c.Number(1, c.LONG), NEW), c.Number(0, c.LONG))
+    made = stopping(word, opened, divided)
+    word.write(3, 0)
+    assert made.word(filters.TAKEN) == 1
+    assert made.word(filters.HEAD + StopLayout(8).REASON) == c.DIVISION
+
+
+SHORT = c.Kind(2, True)
+
+
+@pytest.mark.parametrize(
+    ("node", "written", "asked"),
+    [
+        (c.Convert(NEW, SHORT, unsure=True), -65536, False),
+        (c.Convert(NEW, SHORT, unsure=True), -65537, True),
+        (c.Convert(NEW, SHORT, unsure=True), 1 << 40, False),
+        (c.Convert(NEW, c.INT, unsure=True), -(1 << 32) - 1, True),
+        (c.Binary("*", NEW, c.Number(-3, c.LONG), True), 1 << 30, False),
+        (c.Binary("*", NEW, c.Number(-3, c.LONG), True), 1 << 62, True),
+        (c.Binary("*", NEW, c.Number(3, c.LONG), True), 1 << 62, False),
+        (c.Binary("<<", NEW, c.Number(3, c.INT), True), -5, False),
+        (c.Binary("<<", NEW, c.Number(62, c.INT), True), -5, True),
+        (c.Binary("<<", NEW, c.Number(62, c.INT), True), 5, False),
+        (c.Binary("*", c.Convert(NEW, c.INT), c.Number(-(1 << 31), c.INT), True), 3, True),
+        (c.Binary("*", c.Convert(NEW, c.INT), c.Number(-(1 << 31), c.INT), True), 2, False),
+        (c.Binary("<<", c.Convert(NEW, c.INT), c.Number(31, c.INT), True), -3, True),
+    ],
+)
+def test_a_gdb_that_cuts_negative_numbers_wrongly_is_asked(word, opened, node, written, asked):
+    made = stopping(word, opened, c.Compare("==", node, c.Number(12345, node.kind)))
+    word.write(written)
+    reason = made.word(filters.HEAD + StopLayout(8).REASON)
+    assert (made.word(filters.TAKEN), reason) == ((1, c.UNKNOWN) if asked else (0, 0))
+
+
+def test_the_number_of_a_thread_is_that_of_the_table(word, opened):
+    number = c.Compare("==", c.ThreadNumber(2), c.Number(7, c.INT))
+    made = stopping(word, opened, number)
+    word.write(1)
+    reason, layout = filters.HEAD + StopLayout(8).REASON, StopLayout(8)
+    assert (made.word(filters.TAKEN), made.word(reason)) == (1, c.UNKNOWN)
+    last = layout.threads + (c.THREADS - 1) * c.ROW
+    made.memory.data[last : last + 16] = struct.pack("<IIII", threading.get_native_id(), 1, 7, 1)
+    word.write(2)
+    assert (made.word(filters.TAKEN), made.word(reason + layout.entry)) == (2, 0)
+    made.memory.data[last + 8] = 8
+    word.write(3)
+    assert made.word(filters.TAKEN) == 2
+
+
 @pytest.mark.parametrize("operator", ["/", "%"])
 @pytest.mark.parametrize("left", [7, -7, 0, -(1 << 63)])
 @pytest.mark.parametrize("right", [2, -2, 3, -(1 << 63)])
