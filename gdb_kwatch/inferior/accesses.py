@@ -23,6 +23,7 @@ from gdb_kwatch.linux import bpf, perf_event, registers
 from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 
+from .access_conditions import AccessCondition
 from .background import Background
 from .kernel_callers import program_ranges
 from .lost_traps import touches
@@ -45,6 +46,13 @@ class Watcher(Protocol):
     def rows(self) -> list[Accessor]: ...
     def hits(self) -> int: ...
     def lost(self) -> int: ...
+
+    def seen(self) -> int:
+        """Accesses, those too that were left out."""
+
+    def state(self) -> int:
+        """`filters.STATE`: why the kernel could not test a condition; 0 where it could."""
+
     def close(self) -> None: ...
 
 
@@ -59,6 +67,7 @@ class InKernel:
         session: Session,
         target: Target,
         request: AccessRequest,
+        condition: AccessCondition,
         ranges: tuple[Ranges, Ranges],
         node: Node | None,
     ) -> None:
@@ -77,7 +86,7 @@ class InKernel:
             kernel_too=request.kernel,
             value=target.now(),
         )
-        self.session, self.ranges, self.condition = session, ranges, request.condition
+        self.session, self.ranges, self.condition = session, ranges, condition
         self._found: dict[int, Accessor] = {}
         try:
             self.filter.put_on_all(t.ptid[1] for t in gdb.selected_inferior().threads())
@@ -90,9 +99,11 @@ class InKernel:
         """See `lost_traps`: whether this hit is one of ours; it is counted then."""
         if not touches(pc, self.target.region):
             return False
-        if counts(pc, self.ranges) and holds(self.condition):
-            now, value = time.monotonic_ns(), self.target.now()
-            memory = self.filter.memory  # no thread runs now: it can be written
+        value = self.target.now()
+        memory = self.filter.memory  # no thread runs now: it can be written
+        old = memory.data[filters.OLD : filters.OLD + len(value)]
+        if counts(pc, self.ranges) and self.condition.holds(self.target, old, value):
+            now = time.monotonic_ns()
             row = self._found.get(pc)
             if row is None:
                 row = self._found[pc] = Accessor(
@@ -100,7 +111,7 @@ class InKernel:
                 )
             row.hits += 1
             row.threads[lwp] += 1
-            row.changes += memory.data[filters.OLD : filters.OLD + len(value)] != value
+            row.changes += old != value
             row.last_time, row.last_thread, row.last_new = now, lwp, value
             row.registers = registers.read(lwp).values
             memory.data[filters.OLD : filters.OLD + len(value)] = value
@@ -126,6 +137,12 @@ class InKernel:
 
     def lost(self) -> int:
         return self.filter.word(filters.LOST)
+
+    def seen(self) -> int:
+        return self.filter.hits()
+
+    def state(self) -> int:
+        return self.filter.word(filters.STATE)
 
     def close(self) -> None:
         self.session.lost_traps.leave(NAME)
@@ -170,17 +187,17 @@ class ByStops:
         session: Session,
         target: Target,
         request: AccessRequest,
+        condition: AccessCondition,
         ranges: tuple[Ranges, Ranges],
         missing: str,
     ) -> None:
         self.session = session
         self.target = target
         self.ranges = ranges
-        self.condition = request.condition
+        self.condition = condition
         self.missing = missing
         self.found: dict[int, Accessor] = {}
-        self.taken = 0
-        self.seen: Callable[[], None] = lambda: None
+        self.taken = self.all = 0
         self.watch = set_watch(
             session,
             Request(
@@ -194,11 +211,12 @@ class ByStops:
 
     def _see(self, quiet: Quiet, n: int) -> None:
         _, _, _, lwp, pc = quiet[:5]
-        if not counts(pc, self.ranges) or not holds(self.condition):
-            return
-        now = time.monotonic_ns()
+        self.all += 1
         size = self.target.region.length
         old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
+        if not counts(pc, self.ranges) or not self.condition.holds(self.target, old, new):
+            return
+        now = time.monotonic_ns()
         row = self.found.get(pc)
         if row is None:
             row = self.found[pc] = Accessor(
@@ -210,7 +228,6 @@ class ByStops:
         row.threads[lwp] += 1
         row.last_time, row.last_thread, row.last_old, row.last_new = now, lwp, old, new
         row.registers = registers.read(lwp).values
-        self.seen()
 
     def rows(self) -> list[Accessor]:
         return list(self.found.values())
@@ -219,6 +236,12 @@ class ByStops:
         return self.taken
 
     def lost(self) -> int:
+        return 0
+
+    def seen(self) -> int:
+        return self.all
+
+    def state(self) -> int:
         return 0
 
     def close(self) -> None:
@@ -235,35 +258,24 @@ def counts(pc: int, ranges: tuple[Ranges, Ranges]) -> bool:
     return not any(start < pc <= end for start, end in without)
 
 
-def holds(condition: str | None) -> bool:
-    """A condition as gdb evaluates it.  As in the kernel, what cannot be evaluated leaves nothing
-    out."""
-    if condition is None:
-        return True
-    try:
-        return bool(gdb.parse_and_eval(condition))
-    except gdb.error:
-        return True
-
-
 def watcher(
     session: Session,
     target: Target,
     request: AccessRequest,
-    node: Node | None,
-    why_not: str,
+    condition: AccessCondition,
 ) -> Watcher:
-    """The best that can be had.  ``why_not``: the kernel is out of question."""
+    """The best that can be had."""
+    node, why_not = condition.node(target)
     ranges = code_ranges(request.only), code_ranges(request.without)
     reason = why_not or kernel.why_not(request.kernel)
     if not reason:
         try:
-            return InKernel(session, target, request, ranges, node)
+            return InKernel(session, target, request, condition, ranges, node)
         except (perf_event.PerfError, bpf.BpfError, kernel.AssemblyError) as error:
             reason = str(getattr(error, "strerror", error))
     if request.kernel:
         raise gdb.GdbError(f"-k: accesses by the kernel cannot be seen here: {reason}")
-    return ByStops(session, target, request, ranges, reason)
+    return ByStops(session, target, request, condition, ranges, reason)
 
 
 class Run:

@@ -28,6 +28,7 @@ from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
 from .compiling import compiled
+from .convenience import standing_in
 from .lvalues import Lvalue, is_signed
 from .operands import numbers_of
 from .targets import Target, code_ranges
@@ -370,15 +371,9 @@ def old_and_new(lvalue: Lvalue | None, stopped: Stopped | None) -> Iterator[None
     if lvalue is None or stopped is None:
         yield
         return
-    before = {name: gdb.convenience_variable(name) for name in ("old", "new")}
-    for name in before:
-        reading = lvalue.reading(getattr(stopped, name))
-        gdb.set_convenience_variable(name, lvalue.value_of(reading))
-    try:
+    old, new = (lvalue.value_of(lvalue.reading(data)) for data in (stopped.old, stopped.new))
+    with standing_in(old=old, new=new):
         yield
-    finally:
-        for name, value in before.items():
-            gdb.set_convenience_variable(name, value)
 
 
 def explanation(stopped: Stopped) -> str:

@@ -17,7 +17,7 @@ _POINTERS = (gdb.TYPE_CODE_PTR, *REFERENCES)
 
 def text_of(data: bytes, kind: gdb.Type) -> str:
     """The value of ``kind`` that these bytes are, on one line.  Raises gdb.error."""
-    text = _inside(data, kind, top=True) if _points(kind) else printed(_value(data, kind))
+    text = _inside(data, kind, top=True) if _points(kind) else printed(value_of(data, kind))
     return " ".join(line.strip() for line in text.split("\n"))
 
 
@@ -30,7 +30,7 @@ def bits_of(data: bytes, bits: tuple[int, int], kind: gdb.Type) -> int:
     return number
 
 
-def _value(data: bytes, kind: gdb.Type) -> gdb.Value:
+def value_of(data: bytes, kind: gdb.Type) -> gdb.Value:
     return gdb.Value(data[: kind.sizeof].ljust(kind.sizeof, b"\0"), kind)
 
 
@@ -60,7 +60,7 @@ def _inside(data: bytes, kind: gdb.Type, top: bool = False) -> str:
         return "{" + ", ".join(_inside(data[at : at + size], part) for at in whole) + "}"
     if real.code in _AGGREGATES and _points(real):
         return "{" + ", ".join(_members(data, real)) + "}"
-    return str(_value(data, kind).format_string(raw=True))
+    return str(value_of(data, kind).format_string(raw=True))
 
 
 def _members(data: bytes, kind: gdb.Type) -> list[str]:
@@ -81,7 +81,7 @@ def _members(data: bytes, kind: gdb.Type) -> list[str]:
 
 def _pointer(data: bytes, kind: gdb.Type, real: gdb.Type, top: bool) -> str:
     target = real.target().strip_typedefs()
-    value = _value(data, kind)
+    value = value_of(data, kind)
     if target.sizeof <= 4 and target.code in (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_CHAR):
         # char, wchar_t, u8 …: gdb would show a string.
         void = gdb.lookup_type("void").pointer()

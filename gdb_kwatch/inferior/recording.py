@@ -28,7 +28,8 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event
 
-from .accesses import Observer, Ranges, as_bytes, counts, holds
+from .access_conditions import AccessCondition
+from .accesses import Observer, Ranges, as_bytes, counts
 from .background import Background
 from .leaving import before_unloading
 from .lost_traps import touches
@@ -60,11 +61,16 @@ class Recorder(Protocol):
     def taken(self) -> int:
         """Those that were wanted."""
 
-    def found(self, number: int, value: bytes | None) -> bytes | None:
-        """One more of a place was found by a stop, with its value; the value before, where it is
-        known.  None for a value: it is counted, but was not wanted."""
+    def before(self, number: int) -> bytes | None:
+        """The value of a place after the last access, where it is known."""
+
+    def found(self, number: int, value: bytes | None) -> None:
+        """One more of a place was found by a stop, with its value; None: it was not wanted."""
 
     def lost(self) -> int: ...
+
+    def state(self) -> int:
+        """`filters.STATE`: why the kernel could not test a condition; 0 where it could."""
 
     def finish(self) -> None:
         """Give the slots back; what was recorded can still be drained."""
@@ -124,16 +130,17 @@ class ByBpf:
     def drain(self, store: Store) -> None:
         store.add(self.ring.read())
 
-    def found(self, number: int, value: bytes | None) -> bytes | None:
+    def before(self, number: int) -> bytes | None:
+        one = self.filters[number]
+        return bytes(one.memory.data[filters.OLD : filters.OLD + one.source.size])
+
+    def found(self, number: int, value: bytes | None) -> None:
         # No thread runs now, so that the program's own words can be set.
         self._found += 1
-        if value is None:
-            return None
-        memory = self.filters[number].memory
-        before = bytes(memory.data[filters.OLD : filters.OLD + len(value)])
-        memory.data[filters.OLD : filters.OLD + len(value)] = value
-        memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
-        return before
+        if value is not None:
+            memory = self.filters[number].memory
+            memory.data[filters.OLD : filters.OLD + len(value)] = value
+            memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
 
     def hits(self) -> int:
         return self._found + sum(one.hits() for one in self.filters)
@@ -144,6 +151,9 @@ class ByBpf:
 
     def lost(self) -> int:
         return sum(one.word(filters.LOST) for one in self.filters)
+
+    def state(self) -> int:
+        return max(one.word(filters.STATE) for one in self.filters)
 
     def finish(self) -> None:
         for one in self.filters:
@@ -229,10 +239,12 @@ class ByPerfRing:
                 rows.append(store.pack(sample.time, sample.pid, sample.tid, sample.ip, info))
             store.add(b"".join(rows))
 
-    def found(self, number: int, value: bytes | None) -> bytes | None:
+    def before(self, number: int) -> bytes | None:
+        return None
+
+    def found(self, number: int, value: bytes | None) -> None:
         self._hits += 1
         self._taken += value is not None
-        return None
 
     def hits(self) -> int:
         return self._hits + sum(event.count() for _, event in self.events if not event.closed)
@@ -242,6 +254,9 @@ class ByPerfRing:
 
     def lost(self) -> int:
         return self._lost
+
+    def state(self) -> int:
+        return 0
 
     def finish(self) -> None:
         self._hits = self.hits()
@@ -266,11 +281,13 @@ class ByStops:
         session: Session,
         targets: list[Target],
         request: AccessRequest,
+        conditions: list[AccessCondition],
         ranges: tuple[Ranges, Ranges],
         reason: str,
     ) -> None:
         self.missing = reason
         self.request = request
+        self.conditions = conditions
         self.ranges = ranges
         self.frames = request.frames
         self._rows: list[bytes] = []
@@ -297,10 +314,10 @@ class ByStops:
             self._hits += 1
             if not counts(pc, self.ranges):
                 return
-            if not holds(self.request.condition):
+            old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
+            if not self.conditions[number].holds(target, old, new):
                 return
             self._taken += 1
-            old, new = as_bytes(quiet[7][n], size), as_bytes(quiet[8][n], size)
             stack = backtrace(self.frames) if self.frames else ()
             pid = gdb.selected_inferior().pid
             self._rows.append(self.pack(time.monotonic_ns(), pid, lwp, pc, number, old, new, stack))
@@ -322,8 +339,11 @@ class ByStops:
         rows, self._rows = self._rows, []
         store.add(b"".join(rows))
 
-    def found(self, number: int, value: bytes | None) -> bytes | None:
-        return None  # gdb tells of those itself
+    def before(self, number: int) -> bytes | None:
+        return None
+
+    def found(self, number: int, value: bytes | None) -> None:
+        pass  # gdb tells of those itself
 
     def hits(self) -> int:
         return self._hits
@@ -332,6 +352,9 @@ class ByStops:
         return self._taken
 
     def lost(self) -> int:
+        return 0
+
+    def state(self) -> int:
         return 0
 
     def finish(self) -> None:
@@ -351,11 +374,13 @@ def recorder(
     session: Session,
     targets: list[Target],
     request: AccessRequest,
-    nodes: list[Node | None],
-    why_not: str,
+    conditions: list[AccessCondition],
     layout: RecordLayout,
 ) -> Recorder:
-    """The best that can be had.  ``why_not``: the condition is for gdb alone."""
+    """The best that can be had.  ``conditions``: one for each target."""
+    compiled = [one.node(target) for one, target in zip(conditions, targets)]
+    nodes = [node for node, _ in compiled]
+    why_not = next((reason for _, reason in compiled if reason), "")
     ranges = code_ranges(request.only), code_ranges(request.without)
     reason = why_not or kernel.why_not(request.kernel)
     if not reason:
@@ -372,7 +397,7 @@ def recorder(
                 reason = str(error.strerror)
     if request.kernel:
         raise gdb.GdbError(f"-k: accesses by the kernel cannot be seen here: {reason}")
-    return ByStops(session, targets, request, ranges, reason)
+    return ByStops(session, targets, request, conditions, ranges, reason)
 
 
 class Trace:
@@ -383,6 +408,7 @@ class Trace:
         session: Session,
         targets: list[Target],
         request: AccessRequest,
+        conditions: list[AccessCondition],
         store: Store,
         recording: Recorder,
         tell: Callable[[Trace], None],
@@ -391,6 +417,7 @@ class Trace:
         self.session = session
         self.targets = targets
         self.request = request
+        self.conditions = conditions
         self.store = store
         self.recorder = recording
         self.numbers = Numbers()
@@ -488,19 +515,27 @@ class Trace:
     def _take(self, number: int, lwp: int, pc: int) -> None:
         request, recorder = self.request, self.recorder
         wanted = counts(pc, (code_ranges(request.only), code_ranges(request.without)))
-        wanted = wanted and not 0 < request.count <= recorder.taken() and holds(request.condition)
+        wanted = wanted and not 0 < request.count <= recorder.taken()
         with self._lock:
             recorder.drain(self.store)
-            now = self.targets[number].now() if wanted else None
-            old = recorder.found(number, now)
-            if now is not None:
-                info = number if old is not None else number | NO_VALUE
-                stack = backtrace(self.store.layout.frames)
-                place = gdb.selected_inferior().pid, lwp, pc
-                row = time.monotonic_ns(), *place, info, old or b"", now, stack
-                self.store.add(self.store.pack(*row))
+            target = self.targets[number]
+            old, now = recorder.before(number), target.now()
+            if not wanted or not self.conditions[number].holds(target, old or now, now):
+                recorder.found(number, None)
+                return
+            recorder.found(number, now)
+            info = number if old is not None else number | NO_VALUE
+            stack = backtrace(self.store.layout.frames)
+            place = gdb.selected_inferior().pid, lwp, pc
+            row = time.monotonic_ns(), *place, info, old or b"", now, stack
+            self.store.add(self.store.pack(*row))
 
     # What can be asked.
+
+    def untested(self) -> str:
+        """A line about a condition that could not always be tested; "" where it could."""
+        state = self.recorder.state()
+        return next(filter(None, (one.told(state) for one in self.conditions)), "")
 
     def seconds(self) -> float:
         """For how long the program ran under it."""

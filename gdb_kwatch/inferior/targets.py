@@ -21,7 +21,7 @@ from .access import Access, find_access
 from .kernel_callers import callers, outside_libraries
 from .lvalues import NotWatchable, bits_in, frame_or_none, is_signed, resolve
 from .machine_code import symbol_of
-from .recorded_values import bits_of, text_of
+from .recorded_values import bits_of, text_of, value_of
 
 if TYPE_CHECKING:
     from .session import Session
@@ -57,6 +57,18 @@ class Target:
             return bits_of(data[: self.region.length], self.bits, self.type)
         return int.from_bytes(data[: self.region.length], "little", signed=self.signed)
 
+    def value(self, data: bytes) -> gdb.Value:
+        """What these bytes are."""
+        return value_of(self._whole(data), self.type)
+
+    def _whole(self, data: bytes) -> bytes:
+        """A bit-field is taken out of the bytes that it is in."""
+        if self.bits is None:
+            return data
+        number = bits_of(data[: self.region.length], self.bits, self.type)
+        size = self.type.sizeof
+        return (number & (1 << 8 * size) - 1).to_bytes(size, "little")
+
     def text(self, data: bytes | None) -> str:
         """As gdb prints it, on one line, from nothing but these bytes."""
         if data is None:
@@ -64,11 +76,7 @@ class Target:
         if self.signed is not None:
             return str(self.number(data))
         try:
-            if self.bits is not None:
-                number = bits_of(data[: self.region.length], self.bits, self.type)
-                size = self.type.sizeof
-                data = (number & (1 << 8 * size) - 1).to_bytes(size, "little")
-            return text_of(data, self.type)
+            return text_of(self._whole(data), self.type)
         except (gdb.error, ValueError, OverflowError) as error:
             return f"<error: {error}>"
 

@@ -18,7 +18,7 @@ from gdb_kwatch.core.exports import SUFFIXES, Row, UnknownSuffix, writer
 from gdb_kwatch.core.filters import RecordLayout
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.core.traces import Store, bar, sparkline
-from gdb_kwatch.inferior.compiling import compiled
+from gdb_kwatch.inferior.access_conditions import AccessCondition
 from gdb_kwatch.inferior.recording import NAME, ByStops, Trace, recorder
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import Target, check_slots, target_of, where
@@ -88,7 +88,7 @@ class Tracing:
     def start(self, request: AccessRequest, targets: list[Target]) -> Trace:
         """A new trace in the place of the one there is.  Raises gdb.GdbError."""
         check_slots(self.session, targets, NAME, instead_of=NAME)
-        nodes, reasons = zip(*(compiled(request.condition, target) for target in targets))
+        conditions = [AccessCondition(request.condition, target) for target in targets]
         size = max(target.region.length for target in targets)
         layout = RecordLayout(
             min(-(-size // 8) * 8, filters.VALUE_MOST),
@@ -103,17 +103,16 @@ class Tracing:
                 raise gdb.GdbError(f"{request.spill}: {error.strerror}") from None
         limit = max(int(gdb.parameter("kwatch trace-limit")), 1)
         store = Store(layout, limit, spill, request.count)
-        why_not = next(filter(None, reasons), "")
         if self.trace is not None:
             self.trace.end("another was begun")  # its slots are free
         try:
-            recording = recorder(self.session, targets, request, list(nodes), why_not, layout)
+            recording = recorder(self.session, targets, request, conditions, layout)
         except BaseException:
             store.close()
             raise
         if self.trace is not None:
             self.trace.close()
-        self.trace = Trace(self.session, targets, request, store, recording, progress)
+        self.trace = Trace(self.session, targets, request, conditions, store, recording, progress)
         self.session.at_prompt()  # which sees what slots are left; a script has no prompt
         return self.trace
 
@@ -145,7 +144,7 @@ class Tracing:
         text += f" ({state})\n"
         if trace.recorder.missing:
             text += f"({trace.recorder.missing})\n"
-        return text
+        return text + trace.untested()
 
     def summary(self, words: list[str]) -> None:
         trace = self.needed()

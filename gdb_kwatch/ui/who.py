@@ -13,9 +13,9 @@ from gdb_kwatch.core.access_words import WHO, AccessRequest, parse, told
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.core.traces import Accessor
 from gdb_kwatch.inferior.access import Access
+from gdb_kwatch.inferior.access_conditions import AccessCondition
 from gdb_kwatch.inferior.accesses import ByStops, Run, Watcher, watcher
 from gdb_kwatch.inferior.background import Background
-from gdb_kwatch.inferior.compiling import compiled
 from gdb_kwatch.inferior.leaving import before_unloading
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, target_of, where
@@ -308,8 +308,8 @@ class Who:
         """Let the program run and tell who touched the place; ``note`` takes what is no part of
         the answer."""
         check_slots(self.session, [target], f"kwatch who {target.expression}")
-        node, why_not = compiled(request.condition, target)
-        watching = watcher(self.session, target, request, node, why_not)
+        condition = AccessCondition(request.condition, target)
+        watching = watcher(self.session, target, request, condition)
         found = Found(target, request, Numbers())
         found.exact_frames = isinstance(watching, ByStops)
         live = None
@@ -328,6 +328,7 @@ class Who:
             followed()
             found.take(watching.rows())
             hits, lost = watching.hits(), watching.lost()
+            other, untested = watching.seen() - hits, condition.told(watching.state())
             watching.close()
             found.numbers.close()
         self.last = found
@@ -337,10 +338,18 @@ class Who:
 
             write(dumps(found.json()))
             return
-        write(self._text(found, hits, lost, run, watching))
+        write(self._text(found, hits, lost, other, run, watching) + untested)
 
-    def _text(self, found: Found, hits: int, lost: int, run: Run, watching: Watcher) -> str:
-        if not found.rows:
+    def _text(
+        self, found: Found, hits: int, lost: int, other: int, run: Run, watching: Watcher
+    ) -> str:
+        """``other``: how many accesses there were that do not count."""
+        if not found.rows and other > 0:
+            text = (
+                f"No access to {found.target.expression} counted in {run.elapsed:.1f} s: "
+                f"{count_of(other, 'other')} {'was' if other == 1 else 'were'} left out.\n"
+            )
+        elif not found.rows:
             text = f"Nothing touched {found.target.expression} in {run.elapsed:.1f} s.\n"
         else:
             cost = ""
