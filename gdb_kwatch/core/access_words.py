@@ -70,6 +70,8 @@ def parse(line: str, options: tuple[str, ...], several: bool = False) -> AccessR
     rest.append(text[at:])
     left = " ".join(part.strip() for part in rest if part.strip())
     expressions = _words(left) if several else [left] if left else []
+    if not several and "<" not in left and any(left[at] == "," for at in outermost(left)):
+        raise UsageError(f"One expression is expected: {left}")
     if not expressions:
         raise UsageError("Argument required (expression to watch).")
     return AccessRequest(
@@ -95,7 +97,9 @@ def _number(name: str, found: dict[str, list[str]], kind: type) -> float:
         value = float(kind(text))
     except ValueError:
         value = 0
-    if not 0 < value < 1e9:
+    if value >= 1e9:
+        raise UsageError(f"{name} {text}: it takes a number less than 1,000,000,000.")
+    if not value > 0:
         raise UsageError(f"{name} {text}: it takes a number greater than 0.")
     return value
 

@@ -286,6 +286,7 @@ class Run:
         self.elapsed = 0.0
         self.timed_out = False
         self.said = ""
+        self.quiet = False  # what gdb says is kept in `said`, and not printed as it comes
 
     def go(self) -> None:
         """Resume the program and wait for its next stop."""
@@ -295,7 +296,7 @@ class Run:
             timer = Background(lambda: self._interrupt(pid), self.seconds)
         start = time.monotonic()
         try:
-            self.said = gdb.execute("continue", to_string=True)
+            self.said = gdb.execute("continue", to_string=self.quiet) or ""
         finally:
             self.elapsed = time.monotonic() - start
             if timer is not None:

@@ -22,6 +22,7 @@ from .hooks import Hook
 from .kernel_hits import KernelHits
 from .kernel_traps import Hand
 from .lost_traps import LostTraps
+from .runs import Runs
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
@@ -66,7 +67,8 @@ class Session:
         self.connected = False
         self.kernel = KernelHits(self)
         self.lost_traps = LostTraps(self)
-        self.parts: list[Part] = [self.kernel]
+        self.runs = Runs()
+        self.parts: list[Part] = [self.kernel, self.runs]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _INTEGERS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_RANGE)
 _MOST = SLOTS * 8
+_RED_ZONE = 128  # below the stack pointer: a leaf function's locals may be there (System V ABI)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Target:
     type: gdb.Type
     signed: bool | None  # of a plain number; None where gdb must print it
     bits: tuple[int, int] | None = None  # of a bit-field: the first one, and how many
+    local: bool = False  # on the stack of the selected thread
 
     @property
     def pieces(self) -> frozenset[Piece]:
@@ -114,13 +116,27 @@ def target_of(expression: str, access: str) -> Target:
         and (kind.sizeof > 1 or not re.search(r"char", str(kind)))
     ):
         signed = is_signed(kind)
-    target = Target(expression, region, lvalue.type, signed, bits)
+    local = gdbfacts.needs_frame(expression) and _on_stack(region.address)
+    target = Target(expression, region, lvalue.type, signed, bits, local)
     try:
         target.now()
     except (gdb.error, gdb.MemoryError):
         # gdb's message has the address that it failed at, not always in the same words.
         raise gdb.GdbError(f"Cannot access memory at address {region.address:#x}") from None
     return target
+
+
+def _on_stack(address: int) -> bool:
+    """Whether it is of a frame of the selected thread's."""
+    try:
+        top = int(gdb.parse_and_eval("(unsigned long)$sp"))
+        oldest = gdb.newest_frame()
+        while oldest.older() is not None:
+            oldest = oldest.older()
+        bottom = int(oldest.read_register("rsp"))
+    except (gdb.error, ValueError):
+        return False
+    return top - _RED_ZONE <= address < bottom
 
 
 def check_slots(

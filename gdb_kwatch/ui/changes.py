@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import time
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import gdb
@@ -29,8 +30,11 @@ Change = tuple[int, int, str, str, str]  # time, thread, where, old, new
 class Changes:
     """The changes of watchpoints and traces."""
 
-    def __init__(self, session: Session, tracing: Tracing | None) -> None:
+    def __init__(self, session: Session, tracing: Tracing | None, earlier: bool = False) -> None:
+        """``earlier``: those of earlier runs as well."""
         self.session = session
+        self.earlier = earlier
+        self.left_out = 0  # changes of earlier runs
         self.trace = tracing.trace if tracing is not None else None
 
     def of_watch(self, number: int) -> str:
@@ -40,8 +44,7 @@ class Changes:
         # A disabled one watches nothing, and is traced all the same.
         there = watch.regions or (watch.lvalue.regions if watch.lvalue is not None else ())
         places = {region.address for region in there[-1:]}
-        found = _once(self._trapped({number}), self._traced(places))
-        return self._text(watch.expression, found)
+        return self._text(watch.expression, self._found({number}, places))
 
     def last(self, expression: str) -> str:
         numbers = {
@@ -58,8 +61,19 @@ class Changes:
                 for watch in self.session.registry.watches.values()
                 if watch.regions and watch.regions[-1].address in places
             }
+        return self._text(expression, self._found(numbers, places)[-1:], last=True)
+
+    def _found(self, numbers: set[int], places: set[int]) -> list[Change]:
         found = _once(self._trapped(numbers), self._traced(places))
-        return self._text(expression, found[-1:])
+        if self.earlier:
+            return found
+        now = [change for change in found if not self._run(change)]
+        self.left_out = len(found) - len(now)
+        return now
+
+    def _run(self, change: Change) -> int:
+        """0 for the present run, or the last one; -1 for the one before it."""
+        return self.session.runs.number(change[0], gdb.selected_inferior().num)
 
     def _trapped(self, numbers: set[int]) -> Iterator[Change]:
         history = self.session.engine.history
@@ -85,16 +99,27 @@ class Changes:
                 thread = row.thread if row.thread is not None else row.lwp
                 yield record.time, thread, row.where, row.old or "", row.new or ""
 
-    def _text(self, expression: str, changes: list[Change]) -> str:
-        if not changes:
-            return f"No change of {expression} was recorded (kwatch {expression}, kwatch trace).\n"
-        rows = folded(iter(changes))
+    def _text(self, expression: str, changes: list[Change], last: bool = False) -> str:
         text = ""
+        if self.left_out and not last:
+            text = f"{count_of(self.left_out, 'change')} of earlier runs left out (-all)\n"
+        if not changes:
+            none = f"No change of {expression} was recorded (kwatch {expression}, kwatch trace).\n"
+            return none + text
+        rows: list[Folded] = []
+        runs: list[str] = []
+        for run, ofs in groupby(changes, self._run):
+            one = folded(iter(ofs))
+            rows += one
+            runs += [str(run or "this")] * len(one)
         if len(rows) > _MOST:
-            text = f"{count_of(len(rows) - _MOST, 'earlier row')} left out\n"
+            text += f"{count_of(len(rows) - _MOST, 'earlier row')} left out\n"
         now = time.monotonic_ns()
         lines = [self._row(row, now) for row in rows[-_MOST:]]
         head = ["Seconds ago", "Thread", "Where", "Old", "New", ""]
+        if len(set(runs)) > 1:
+            head = ["Run", *head]
+            lines = [[run, *line] for run, line in zip(runs[-_MOST:], lines)]
         return table(head, lines) + "\n" + text
 
     def _row(self, row: Folded, now: int) -> list[str]:

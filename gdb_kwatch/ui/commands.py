@@ -483,30 +483,33 @@ class TraceCommand(Subcommand):
             from .trace import Tracing
 
             self.tracing = self.kwatch.tracing = Tracing(self.session)
-        self.tracing.invoke(argument)
+        self.tracing.invoke(argument, from_tty)
 
 
 class ChangesCommand(Subcommand):
     """Show the changes of a watched place, from what was recorded.
-    Usage: kwatch history NUMBER
+    Usage: kwatch history NUMBER [-all]
 
     One row for each change: when, by which thread, where, from what to what; repeats are
     folded.  From the traps of watchpoint NUMBER (see "kwatch hits"), and from the trace of the
-    same expression where there is one (see "kwatch trace").  Nothing is run again."""
+    same expression where there is one (see "kwatch trace").  Nothing is run again.
+    With -all also those of earlier runs of the program."""
 
     word = "history"
     takes = NUMBER
-    options = ()
+    options = ("-all",)
 
     def takes_now(self, before: list[str]) -> str:
         return NOTHING if before else NUMBER
 
     def run(self, words: list[str]) -> None:
-        if len(words) != 1 or not words[0].isdigit():
+        rest = [word for word in words if word != "-all"]
+        if len(rest) != 1 or not rest[0].isdigit():
             raise self.usage()
         from .changes import Changes
 
-        gdb.write(Changes(self.session, self.kwatch.tracing).of_watch(int(words[0])))
+        changes = Changes(self.session, self.kwatch.tracing, "-all" in words)
+        gdb.write(changes.of_watch(int(rest[0])))
 
 
 class LastCommand(Subcommand):

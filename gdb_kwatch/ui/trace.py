@@ -24,6 +24,7 @@ from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import Target, check_slots, target_of, where
 
 from . import style
+from .report import count_of
 from .tables import folded, table
 
 _MOST_ROWS = 12
@@ -54,14 +55,14 @@ class Tracing:
         if self.trace is not None and not self.trace.ended:
             self.trace.end("kwatch off")
 
-    def invoke(self, argument: str) -> None:
+    def invoke(self, argument: str, from_tty: bool = False) -> None:
         first, _, rest = argument.strip().partition(" ")
         if not first:
             gdb.write(self.state(self.needed()))
         elif first in self.words:
             self.words[first](gdb.string_to_argv(rest))
         else:
-            self.begin(argument)
+            self.begin(argument, from_tty)
 
     def needed(self) -> Trace:
         """The trace, with all that there is by now."""
@@ -70,7 +71,7 @@ class Tracing:
         self.trace.drain()
         return self.trace
 
-    def begin(self, argument: str) -> None:
+    def begin(self, argument: str, from_tty: bool = False) -> None:
         try:
             request = parse(argument, TRACE, several=True)
             targets = [target_of(text, request.access) for text in request.expressions]
@@ -78,12 +79,27 @@ class Tracing:
             raise gdb.GdbError(str(error)) from None
         except gdb.GdbError as error:
             raise gdb.GdbError(told(str(error), argument, TRACE)) from None
+        self._forget(from_tty)
         trace = self.start(request, targets)
         names = ", ".join(target.expression for target in targets)
         gdb.write(f"Tracing {names}: {trace.recorder.label}.\n")
         if trace.recorder.missing:
             gdb.write(f"({trace.recorder.missing})\n")
         gdb.write("'continue' runs the program; 'kwatch trace summary' shows what was seen.\n")
+
+    def _forget(self, from_tty: bool) -> None:
+        """There is one trace: say that a new one takes the records of the old one with it."""
+        if self.trace is None or self.trace.store.spill is not None:
+            return
+        self.trace.drain()
+        count = len(self.trace.store)
+        if not count:
+            return
+        names = ", ".join(target.expression for target in self.trace.targets)
+        what = f"the trace of {names} with {count_of(count, 'record')}"
+        if not asked(f"Forget {what} ('kwatch trace export FILE' keeps it)? ", from_tty):
+            raise gdb.GdbError("Not confirmed.")
+        gdb.write(f"Forgetting {what}.\n")
 
     def start(self, request: AccessRequest, targets: list[Target]) -> Trace:
         """A new trace in the place of the one there is.  Raises gdb.GdbError."""
@@ -305,6 +321,20 @@ def _columns(trace: Trace) -> dict[str, Callable[[Row, int], str]]:
 
 def _new_value(row: Row, _: int) -> str:
     return "same" if row.new is not None and row.new == row.old else row.new or ""
+
+
+def asked(question: str, from_tty: bool) -> bool:
+    """gdb's `query`: yes where nobody can be asked, or ``confirm`` is off."""
+    if not (from_tty and gdb.parameter("confirm") and os.isatty(0)):
+        return True
+    while True:
+        try:
+            answer = input(f"{question}(y or n) ").strip().lower()
+        except EOFError:
+            return True
+        if answer[:1] in ("y", "n"):
+            return answer[0] == "y"
+        gdb.write("Please answer y or n.\n")
 
 
 def ascii_only() -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gdb
@@ -53,7 +55,7 @@ class Found:
             if (place, row.kernel) in of:
                 of[place, row.kernel].add(row)
             else:
-                of[place, row.kernel] = row
+                of[place, row.kernel] = replace(row, threads=Counter(row.threads))
         self.rows = sorted(of.values(), key=lambda row: -row.hits)
 
     def look_up(self, rows: Sequence[Accessor]) -> None:
@@ -75,30 +77,22 @@ class Found:
             return self.symbols.access(row.ip, row.kernel, row.registers)
         return self.symbols.access(place, kernel=True)
 
-    def table(self, rows: Sequence[Accessor], look_up: bool = True) -> str:
-        """The rows; without ``look_up`` only what is known already."""
+    def table(self, rows: Sequence[Accessor]) -> str:
         lines = []
         for n, row in enumerate(rows, 1):
-            access = (
-                self.symbols.access(row.ip, row.kernel, row.registers)
-                if look_up
-                else self.symbols.known(row.ip, row.kernel)
-            )
-            code = self.code(row) if look_up else access
-            lines.append(
-                [
-                    str(n),
-                    f"{row.hits:,}",
-                    self.threads(row),
-                    where(code, self.place(row)) if code else hex(row.ip),
-                    (code.function if code else None) or "",
-                    self.kind(row, access),
-                    self.target.text(row.first_new),
-                    self.target.text(row.last_new),
-                    self.instruction(access),
-                ]
-            )
+            *places, instruction = self.cells(row)
+            values = self.target.text(row.first_new), self.target.text(row.last_new)
+            count = str(n), f"{row.hits:,}", self.threads(row)
+            lines.append([*count, *places, *values, instruction])
         return folded(_HEADINGS, lines, gdb.parameter("width"))
+
+    def cells(self, row: Accessor) -> tuple[str, str, str, str]:
+        """Where, function, access, instruction."""
+        access = self.symbols.access(row.ip, row.kernel, row.registers)
+        code = self.code(row)
+        function = code.function or code.symbol.split("+")[0]
+        place = where(code, self.place(row))
+        return place, function, self.kind(row, access), self.instruction(access)
 
     def threads(self, row: Accessor) -> str:
         names = sorted((self.numbers.text(lwp) for lwp in row.threads), key=_numeric)
@@ -206,31 +200,34 @@ class Live:
         self.found = found
         self.watching = watching
         self.lines = 0
+        self.cells: dict[tuple[int, ...], tuple[str, str, str, str]] = {}
         self._asked = False
         self._thread = Background(self._draw, _REDRAW)
 
     def _draw(self) -> None:
         rows = sorted(self.watching.rows(), key=lambda row: -row.hits)
-        new = [
-            (row.ip, row.kernel)
-            for row in rows
-            if self.found.symbols.known(row.ip, row.kernel) is None
-        ]
+        new = [row for row in rows if _key(row) not in self.cells]
         if new and not self._asked:
             self._asked = True
             gdb.post_event(lambda: self._look_up(new))
+        if rows and not self.cells:
+            return  # soon
         size = shutil.get_terminal_size()
-        text = plain_table(self.found, rows)
-        lines = [line[: size.columns - 1] for line in text.split("\n")][: size.lines - 3]
-        lines.append(
-            f"{self.watching.hits():,} hits (Ctrl-C stops the program)"[: size.columns - 1]
-        )
-        self._write(self._up() + "\n".join(f"{line}\033[K" for line in lines) + "\n")
+        named = [row for row in rows if _key(row) in self.cells]
+        shown = named[: max(size.lines - 5, 1)]
+        lines = plain_table(self.found, shown, [self.cells[_key(row)] for row in shown])
+        hits = sum(row.hits for row in rows)
+        more = len(rows) - len(shown)
+        rest = f" by {count_of(len(rows), 'instruction')}, {more} not shown" if more else ""
+        lines.append(f"{hits:,} {'hit' if hits == 1 else 'hits'}{rest} (Ctrl-C stops the program)")
+        lines = [line[: size.columns - 1] for line in lines]
+        left = "\033[J" if len(lines) < self.lines else ""
+        self._write(self._up() + "\n".join(f"{line}\033[K" for line in lines) + "\n" + left)
         self.lines = len(lines)
 
-    def _look_up(self, new: list[tuple[int, bool]]) -> None:
-        for ip, kernel in new:
-            self.found.symbols.access(ip, kernel)
+    def _look_up(self, new: list[Accessor]) -> None:
+        for row in new:
+            self.cells[_key(row)] = self.found.cells(row)
         self._asked = False
 
     def _up(self) -> str:
@@ -245,28 +242,24 @@ class Live:
         self._thread.stop()
 
 
-def plain_table(found: Found, rows: Sequence[Accessor]) -> str:
+def _key(row: Accessor) -> tuple[int, ...]:
+    return (row.ip, row.kernel, *row.top)
+
+
+def plain_table(
+    found: Found, rows: Sequence[Accessor], cells: Sequence[tuple[str, str, str, str]]
+) -> list[str]:
     """For the drawing thread: values of plain numbers only."""
     lines = [list(_HEADINGS)]
-    for n, row in enumerate(rows, 1):
-        access = found.symbols.known(row.ip, row.kernel)
-        values = [found.target.number(value) for value in (row.first_new, row.last_new)]
-        lines.append(
-            [
-                str(n),
-                f"{row.hits:,}",
-                found.threads(row),
-                where(access, row.ip) if access else hex(row.ip),
-                (access.function if access else None) or "",
-                "kernel" if row.kernel else "",
-                *("" if value is None else str(value) for value in values),
-                found.instruction(access) if access else "",
-            ]
-        )
+    for n, (row, (*places, instruction)) in enumerate(zip(rows, cells), 1):
+        numbers = [found.target.number(value) for value in (row.first_new, row.last_new)]
+        values = ["" if value is None else str(value) for value in numbers]
+        count = str(n), f"{row.hits:,}", found.threads(row)
+        lines.append([*count, *places, *values, instruction])
     widths = [max(visible(line[n]) for line in lines) for n in range(len(_HEADINGS))]
-    return "\n".join(
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines
-    )
+    ]
 
 
 class Who:
@@ -321,6 +314,7 @@ class Who:
             gdb.flush()
             if from_tty and style.terminal() and not isinstance(watching, ByStops):
                 live = Live(found, watching)
+                run.quiet = True
             run.go()
         finally:
             if live is not None:
@@ -362,6 +356,11 @@ class Who:
             )
         if run.timed_out:
             text += f"The program was interrupted after {run.seconds:g} s (-for).\n"
+        if found.target.local and found.rows:
+            text += (
+                f"{found.target.expression} is on the stack: what others did there after its "
+                "function had returned is counted too.\n"
+            )
         if lost:
             text += f"{lost:,} hits by more instructions than the table holds\n"
         return text

@@ -66,3 +66,25 @@ def test_what_a_watchpoint_and_a_trace_have_both_seen_is_one_change(session):
         gdb.cont()
         assert rows(gdb.cmd("kwatch history 2")) == [("1", "loop.c:6", "0", "100", "100")]
         assert rows(gdb.cmd("kwatch last a")) == [("1", "loop.c:6", "99", "100", "")]
+
+
+def test_changes_of_an_earlier_run_are_told_when_asked_for(session):
+    with session("loop", extra=("-ex", "set args 100")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a")
+        for _ in range(2):
+            gdb.cont()
+        gdb.run_to("main")
+        assert "2 changes of earlier runs left out (-all)" in gdb.cmd("kwatch history 2")
+        assert "No change of a" in gdb.cmd("kwatch last a")
+        for _ in range(3):
+            gdb.cont()
+        out = gdb.cmd("kwatch history 2")
+        assert rows(out) == [("1", "loop.c:6", "0", "3", "3")]
+        assert "2 changes of earlier runs left out (-all)" in out
+        assert rows(gdb.cmd("kwatch last a")) == [("1", "loop.c:6", "2", "3", "")]
+        out = gdb.cmd("kwatch history 2 -all")
+        found = re.findall(r"^(\S+) +\d+\.\d+ +1 +loop\.c:6 +(\d+) +(\d+) +(\d+) times$", out, re.M)
+        assert found == [("-1", "0", "2", "2"), ("this", "0", "3", "3")]
+        gdb.cmd("kill")
+        assert rows(gdb.cmd("kwatch history 2")) == [("1", "loop.c:6", "0", "3", "3")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 
+import pexpect
 import pytest
-from harness import line
+from harness import GDBINIT, TIMEOUT, gdb_command, line
 
 from gdb_kwatch.linux import filters as kernel
 
@@ -257,3 +259,102 @@ def test_a_library_that_is_unloaded_has_its_names(session, tmp_path):
         gdb.cmd("kwatch trace stop")
         own_ones = "[b.number for b in gdb.breakpoints() if b.number < 0 and b.location]"
         assert gdb.evaluate(own_ones) == [], "nothing is left in the program"
+
+
+def test_a_new_trace_says_what_it_forgets(session):
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd("kwatch trace total")
+        assert "Forget" not in gdb.cmd("kwatch trace text"), "nothing was recorded"
+        gdb.cont()
+        out = gdb.cmd("kwatch trace total")
+        assert "Forgetting the trace of text with 3 records." in out
+        gdb.run_to(at("begin"))
+        gdb.cmd("kwatch trace text")
+        gdb.cont()
+        gdb.cmd("set confirm on")
+        # The question has no prompt of gdb's: both lines are there when it reads.
+        out = gdb.cmd("kwatch trace total\nn")
+        assert "Forget the trace of text with 3 records" in out and "Not confirmed." in out
+        assert "3 recorded" in gdb.cmd("kwatch trace")
+        assert "Tracing total" in gdb.cmd("kwatch trace total\ny")
+        gdb.cmd("set confirm off")
+
+
+def test_more_than_one_expression_and_limits_that_are_none(session):
+    with session("records") as gdb:
+        begin(gdb)
+        assert "One expression is expected: text, total" in gdb.cmd("kwatch who text, total")
+        assert "less than 1,000,000,000" in gdb.cmd("kwatch who total -for 99999999999")
+        assert "less than 1,000,000,000" in gdb.cmd("kwatch trace total -count 99999999999999")
+        assert "records.c" in gdb.cmd("kwatch who *(long (*)[2])wide -from main")
+
+
+def test_the_callers_that_were_recorded_are_shown(session):
+    with session("records") as gdb:
+        begin(gdb)
+        gdb.cmd(f"kwatch trace {WHOLE} -stack 4")
+        gdb.cont()
+        assert re.search(r"^ms .*New +Callers$", gdb.cmd("kwatch trace show -n 2"), re.M)
+
+
+def test_a_local_is_told_to_be_on_the_stack(session):
+    with session("local_scope") as gdb:
+        gdb.run_to(f"local_scope.c:{line('local_scope.c', 'local changes')}")
+        assert "is on the stack" in gdb.cmd("kwatch who local")
+
+
+def test_what_gdb_says_comes_in_its_order(session):
+    with session("trace", extra=("-ex", "set print thread-events on")) as gdb:
+        gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
+        gdb.cmd("delete")
+        out = gdb.cmd("kwatch who place")
+        assert out.index("[New Thread") < out.index("exited normally]") < out.index("Hits")
+
+
+def test_the_table_that_is_redrawn_says_all(program):
+    """Places, functions and accesses from its first drawing on; the sum is that of its rows."""
+    words = [
+        *gdb_command(),
+        "-q",
+        "-nx",
+        "-iex",
+        "set confirm off",
+        "-iex",
+        "set style enabled off",
+    ]
+    words += [
+        "-ex",
+        f"source {GDBINIT}",
+        "-ex",
+        "break down",
+        "-ex",
+        "run",
+        "-ex",
+        "delete",
+        str(program("ticking")),
+    ]
+    environment = dict(os.environ, TERM="linux", LC_ALL="C.UTF-8")
+    size = {"dimensions": (30, 150), "timeout": TIMEOUT, "encoding": "utf-8"}
+    child = pexpect.spawn(words[0], words[1:], env=environment, **size)
+    try:
+        child.expect("down .. at .*\\(gdb\\) ")
+        child.sendline("kwatch who counter -a")
+        for _ in range(3):
+            child.expect(r"([\d,]+) hits \(Ctrl-C stops the program\)")
+            total = int(child.match[1].replace(",", ""))
+            text = child.before.replace("\033[K", "").replace("\r", "")
+            rows = re.findall(r"^\d +([\d,]+) +1 +(\S+) +(\w+) +(\S+) ", text, re.M)
+            assert sum(int(hits.replace(",", "")) for hits, *_ in rows) == total
+            assert {row[1:3] for row in rows} <= {
+                (f"ticking.c:{line('ticking.c', name)}", name) for name in ("up", "down")
+            }
+            assert {row[3] for row in rows} <= {"read", "write", "read/write"}
+            assert "0x" not in re.sub(r"0x[0-9a-f]+\(%rip\)", "", text)
+        child.sendintr()
+        child.expect("hits in .* by . instructions?")
+        child.sendline("kill")
+        child.sendline("quit")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
