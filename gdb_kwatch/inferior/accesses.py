@@ -206,6 +206,7 @@ class ByStops:
                 size=str(target.region.length),
                 condition="0",
             ),
+            by_stops=True,
         )
         self.observer = Observer(session, self.watch.number, self._see)
 

@@ -299,7 +299,7 @@ class ByStops:
         for number, target in enumerate(targets):
             size = str(target.region.length)
             wanted = Request(hex(target.region.address), request.access, size=size, condition="0")
-            watch = set_watch(session, wanted)
+            watch = set_watch(session, wanted, by_stops=True)
             self.watches.append(watch)
             self.observers.append(Observer(session, watch.number, self._seer(number, target)))
 

@@ -41,11 +41,13 @@ def set_watch(
     make: Maker | None = None,
     name: str = "",
     listener: Listener | None = None,
+    by_stops: bool = False,
 ) -> Watch:
     """Set what was asked for; returns the new watchpoint.  Raises gdb.GdbError.
 
     ``make``: for one that is not made by gdb's own command, and has no condition nor thread.
-    ``name`` and ``listener`` are those of a script (`Options`).
+    ``name`` and ``listener`` are those of a script (`Options`).  ``by_stops``: each hit is to be a
+    trap in gdb, so perf may not stand for it.
     """
     _check_target()
     try:
@@ -84,7 +86,8 @@ def set_watch(
         lvalue = _resolved(expression, rw, location)
     live = bool(gdb.selected_inferior().pid)
     _check_regions(request, lvalue.regions)
-    kernel = make is None and sees_kernel(session, request)
+    gdbs = by_stops or make is not None
+    kernel = not gdbs and sees_kernel(session, request)
     if not kernel:
         _check_size(request, lvalue.regions)
     session.look()
@@ -97,9 +100,7 @@ def set_watch(
     options = Options(request.every, spec, place, priority, request.everywhere, name, listener)
     with language("c") if place else nullcontext():
         heard = listener is not None
-        judge = (
-            judged(session, request, expression, location, lvalue, heard) if make is None else None
-        )
+        judge = None if gdbs else judged(session, request, expression, location, lvalue, heard)
         if kernel:
             seen = set_kernel_watch(session, request, expression, location, options, lvalue)
         elif judge is not None and not judge.reason:
