@@ -358,3 +358,19 @@ def test_the_table_that_is_redrawn_says_all(program):
         child.expect(pexpect.EOF)
     finally:
         child.close(force=True)
+
+
+def test_a_thread_keeps_the_number_that_it_had_first(session):
+    """gdb may list the main thread anew at the end, as "[New process N]", with another number."""
+    with session("records") as gdb:
+        begin(gdb)
+        out = gdb.python(
+            "from gdb_kwatch.inferior.targets import Numbers\n"
+            "numbers, lwp = Numbers(), gdb.selected_thread().ptid[1]\n"
+            "first, numbers.of[lwp] = numbers.of[lwp], 42\n"
+            "class Event:\n    inferior_thread = gdb.selected_thread()\n"
+            "numbers._new(Event)\n"
+            "numbers.close()\n"
+            "print('numbers', first, numbers.text(lwp))\n"
+        )
+        assert "numbers 1 42" in out
