@@ -58,9 +58,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         f"{S}/test_kernel_conditions.py::test_every_thread_and_those_to_come",
         f"{S}/test_kernel_conditions.py::test_two_hundred_terms",
     ),
-    "2,000 random conditions": (
-        f"{S}/test_kernel_conditions.py::test_the_kernel_answers_as_gdb_does",
-    ),
+    "random conditions": (f"{S}/test_kernel_conditions.py::test_the_kernel_answers_as_gdb_does",),
     "refused: nobody": (
         f"{S}/test_kernel_rights.py::test_it_is_refused_with_reason_and_remedy[as_nobody]",
         f"{S}/test_kernel_rights.py::test_auto_falls_back_once_and_changes_are_found_by_value"

