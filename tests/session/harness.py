@@ -21,6 +21,7 @@ import pexpect
 ROOT = Path(__file__).resolve().parents[2]
 # Another kwatch than this checkout's: an installed one, say.
 GDBINIT = Path(os.environ.get("KWATCH_GDBINIT") or ROOT / "gdb_kwatch" / "gdbinit.py")
+TRIPWIRE = Path(__file__).with_name("tripwire.py")
 FIXTURES = ROOT / "fixtures"
 
 PROMPT = "@@gdb-is-ready@@ "
@@ -46,6 +47,7 @@ FORBIDDEN = (
     "$_kwatch",
     "internal-error",
     "Fatal signal",
+    "gdb.execute in the middle of a stop",  # tripwire.py
 )
 
 
@@ -102,6 +104,7 @@ class Gdb:
         for setting in SETTINGS:
             arguments += ["-iex", setting]
         if kwatch:
+            arguments += ["-iex", f"source {TRIPWIRE}"]
             when = "-iex" if early else "-ex"
             arguments += [when, f"source {GDBINIT}"]
             if kernel_conditions is not None:

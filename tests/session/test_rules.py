@@ -133,6 +133,28 @@ def test_enabled_for_some_hits_with_commands_that_go_on(session, command):
         assert re.search(r"^2 .*dis\s+n", gdb.cmd("info breakpoints"), re.M)
 
 
+@pytest.mark.parametrize("resumes", ["finish", "next", "continue"])
+@pytest.mark.parametrize("command", ["watch s.a", "kwatch s.a", "hbreak both"])
+@pytest.mark.parametrize("once", ["enable once 2", "enable count 1 2"])
+def test_commands_that_go_on_at_the_last_stop_of_one_enabled_once(session, once, command, resumes):
+    """gdb disables it in the middle of that stop, with no event."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(command)
+        gdb.cmd(f"commands 2\necho hit\\n\n{resumes}\nend")
+        gdb.cmd(once)
+        gdb.cmd("break simultaneous.c:18")
+        answer = gdb.cmd("continue")
+        assert answer.count("\nhit\n") == 1, answer
+        if resumes == "continue":
+            assert "Breakpoint 3" in answer, answer
+        elif resumes == "finish":
+            assert "main () at " in answer.partition("\nhit\n")[2], answer
+        assert re.search(r"^2 .*dis\s+n", gdb.cmd("info breakpoints 2"), re.M)
+        gdb.cmd("delete 3")
+        assert "exited normally" in gdb.cmd("continue")
+
+
 def test_temporary(session):
     with session("condition_not_blamed") as gdb:
         gdb.run_to("main")
