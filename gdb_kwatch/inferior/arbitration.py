@@ -57,6 +57,7 @@ class Arbitration:
         self._lives: dict[gdb.Progspace, bool] = {}
         self._foreign: dict[gdb.Progspace, int] = {}
         self._lost: dict[gdb.Progspace, int] = {}
+        self._at_null: set[gdb.Progspace] = set()  # whose gdb has watched address 0
         # How many slots of the current process gdb has lost itself (after_exec.py).
         self.lost_slots: Callable[[], int] = lambda: 0
         self._settling = False
@@ -90,6 +91,8 @@ class Arbitration:
             self.release(watch)
             return
         self._live(watch.progspace, self._alive(watch.progspace))
+        if any(piece.address == 0 for piece in watch.needs):
+            self._at_null.add(watch.progspace)
         request = watch.request
         fixed = not self.follows(watch) or isinstance(watch.bp, gdbfacts.Unlisted)
         mergeable = _mergeable(watch)
@@ -173,6 +176,7 @@ class Arbitration:
             del self._lives[space]  # its inferior was removed
             self._foreign.pop(space, None)
             self._lost.pop(space, None)
+            self._at_null.discard(space)
             self.arbiter.drop(space)
 
     def _live(self, space: gdb.Progspace, alive: bool) -> None:
@@ -181,6 +185,7 @@ class Arbitration:
             if not alive:
                 self._foreign.pop(space, None)
                 self._lost.pop(space, None)
+                self._at_null.discard(space)
             self.arbiter.live(space, alive)
 
     def foreign_slots(self, space: gdb.Progspace) -> int:
@@ -225,6 +230,10 @@ class Arbitration:
             except OSError:
                 continue
         space = gdb.current_progspace()
+        if space in self._at_null:
+            # Where a pointer was NULL: a slot of gdb's that is off again and reads 0 looks like
+            # one that ptrace was never given, so there seem to be more of others'.
+            found = min(found, self.foreign_slots(space))
         if not threads or found == self.foreign_slots(space):
             return False
         self._foreign[space] = found

@@ -8,7 +8,7 @@ gdb/breakpoint.c): ``watch p->x`` watches p and p->x, two regions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Union
@@ -118,6 +118,14 @@ class Lvalue:
         """Whether one PTRACE_PEEKDATA reads it."""
         return self.fixed and self.size <= WORD
 
+    @property
+    def way(self) -> tuple[Region, ...]:
+        """What leads to the place: where these bytes change, gdb watches elsewhere from its next
+        resume on, also where the value stays the same."""
+        if self.fixed:
+            return ()
+        return self.regions if self.address is None else self.regions[:-1]
+
     def read(self, inferior: gdb.Inferior) -> Reading:
         """The value now; None where memory or the expression's context is gone."""
         try:
@@ -165,6 +173,29 @@ def of_bits(value: int, width: int, kind: gdb.Type) -> gdb.Value:
     if signed and value >> width - 1:
         value -= 1 << width
     return gdb.Value(value.to_bytes(kind.sizeof, "little", signed=signed), kind)
+
+
+class Way:
+    """What the memory on the way to a watched place held when the place was worked out."""
+
+    __slots__ = ("held", "places")
+
+    def __init__(self, regions: Iterable[Region], inferior: gdb.Inferior) -> None:
+        self.places = [(region.address, region.length) for region in regions]
+        self.held = self._now(inferior)
+
+    def is_another(self, inferior: gdb.Inferior) -> bool:
+        """Whether it leads elsewhere now, as far as bytes tell."""
+        return self._now(inferior) != self.held
+
+    def _now(self, inferior: gdb.Inferior) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        for place in self.places:
+            try:
+                found.append(bytes(inferior.read_memory(*place)))
+            except (gdb.error, gdb.MemoryError, OverflowError):
+                found.append(None)
+        return found
 
 
 def printed_raw(value: gdb.Value) -> str:

@@ -21,14 +21,17 @@ class Plan:
 
     ``crowded``: several sentinels will be asked about it.  ``words`` read the values of those
     that are fixed and short.  ``simple``: gdb will look at all that there is to see, so that the
-    trap need only be taken down.
+    trap need only be taken down.  ``moving``: all of the program whose place may move.
     """
 
-    __slots__ = ("crowded", "merged", "only", "simple", "touches", "words")
+    __slots__ = ("crowded", "merged", "moving", "only", "simple", "touches", "words")
 
-    def __init__(self, touches: tuple[Touch, ...], crowded: bool) -> None:
+    def __init__(
+        self, touches: tuple[Touch, ...], crowded: bool, moving: Sequence[Watch] = ()
+    ) -> None:
         self.touches = touches
         self.crowded = crowded
+        self.moving = moving
         self.merged = any(touch.watch.merged for touch in touches)
         self.words = [
             ptrace.Word(touch.value.address, touch.value.size)
@@ -69,7 +72,9 @@ class Plan:
         return olds, news
 
 
-def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None) -> Plan:
+def make_plan(
+    registers: Registers, watches: Iterable[Watch], pool: Pool | None, moving: Sequence[Watch]
+) -> Plan:
     """For the trap that ``registers`` tell of, and the watchpoints of its program."""
     hits = registers.hits()
     blamed = blamed_slot(hits)
@@ -93,7 +98,7 @@ def make_plan(registers: Registers, watches: Iterable[Watch], pool: Pool | None)
             )
         )
     sentinels = pool.at(where) if pool is not None and where is not None else 0
-    return Plan(tuple(touches), sentinels > 1)
+    return Plan(tuple(touches), sentinels > 1, moving)
 
 
 def gdb_looks_at(watch: Watch, address: int) -> bool:

@@ -292,6 +292,7 @@ class Session:
             self._stale = False
             self.refresh(moved=True)
             self.serve()
+        self.engine.follow(self.registry.moving())
         self.registry.slots.count_lost()
         if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
             self.registry.reseat()

@@ -17,6 +17,7 @@ rounds of evaluation already.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,6 +195,8 @@ class Engine:
         if plan.crowded or not asked:
             self.status[lwp] = ptrace.status(lwp), pc
             ptrace.clear_status(lwp)
+        if plan.moving:
+            self.follow(plan.moving, plan.touches)
         touches = plan.touches
         if not touches:
             return False
@@ -236,6 +239,7 @@ class Engine:
                 return False
         watches = [watch for watch in self.registry.here() if self.registry.follows(watch)]
         touches, olds, news = by_value.touched(watches, here[0])
+        self.follow(self.registry.moving(), touches)
         if not touches:
             return False
         self.history.count += 1
@@ -249,12 +253,9 @@ class Engine:
 
     def _judge_all(self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread) -> None:
         """What gdb does not judge itself: the missed ones, and unchanged ones with -every."""
-        moved = False
         for touch, old, new in zip(*quiet[TOUCHES:]):
             watch: Watch = touch.watch
             changed = old != new
-            if changed and touch.value is not None and not touch.value.fixed:
-                moved = True
             unseen = watch.every and not changed
             if (not touch.blamed or unseen) and self._judge(watch, changed, thread):
                 stop.askers.append(watch)
@@ -262,8 +263,6 @@ class Engine:
                 stop.pending = True
             if not touch.blamed and changed:
                 self._mend(watch)
-        if moved:
-            self._follow(quiet)
 
     def _judge(self, watch: Watch, changed: bool, thread: gdb.InferiorThread) -> bool:
         """gdb's own rules, for a watchpoint that gdb did not look at."""
@@ -324,7 +323,8 @@ class Engine:
                 if not spoken:
                     self.registry.later.add(watch)
                     return
-                with in_frame(frame):
+                # In a stop that nobody sees gdb may have no slot yet: it tries again at resume.
+                with in_frame(frame), suppress(gdb.error):
                     watch.bp.enabled = True
 
     def mend(self, watch: Watch) -> None:
@@ -333,17 +333,44 @@ class Engine:
         if watch.number not in self._stood:
             self._mend(watch)
 
-    def _follow(self, quiet: Quiet) -> None:
-        """A pointer on the way to a watched place changed: watch where it points now, as gdb
-        will when it resumes."""
-        for touch in quiet[TOUCHES]:
-            watch: Watch = touch.watch
-            if touch.value is not None and not touch.value.fixed and not watch.is_location:
-                last = watch.last
-                self.registry.resolve(watch, moved=True)
-                if watch.last is None:
-                    watch.last = last
-        self.registry.aim()
+    def follow(self, watches: Sequence[Watch], touches: Sequence[Touch] | None = None) -> None:
+        """Watch where the pointers on the way lead now, whatever the values are.
+
+        gdb works its locations out anew at each resume (``insert_breakpoints``), with no event; a
+        sentinel that stayed at the old place would keep the slot that gdb wants.  In a stop that
+        nobody sees gdb inserts at once what is enabled: so the old places are let go first, by the
+        sentinels and by gdb.  What it looks at for the trap of ``touches`` it moves itself; and
+        the watchpoint at which the program stands is not to be moved (see `mend`).
+        """
+        inferior = gdb.selected_inferior()
+        late = [watch for watch in watches if watch.late]
+        moved = [w for w in watches if w.way is not None and w.way.is_another(inferior)]
+        if not moved and not late:
+            return
+        for watch in late:
+            watch.late = False  # gdb has resumed since
+        before = [watch.regions for watch in moved]
+        for watch in moved:
+            self.registry.move(watch)
+        moved = [watch for watch, regions in zip(moved, before) if watch.regions != regions]
+        touched = {touch.number for touch in touches or ()}
+        by_gdb = self._stood if touches is None else {t.number for t in touches if t.blamed}
+        stale = []
+        for watch in moved:
+            if watch.number in by_gdb or watch.lvalue is None:
+                continue
+            told = watch.number in touched or watch.lvalue.read(inferior) == watch.last
+            if told and self.registry.follows(watch):
+                stale.append(watch)
+            else:
+                watch.late = True  # a change with no trap, or of a trap to come: gdb is to see it
+
+        def let_go() -> None:
+            for watch in stale:
+                self._mend(watch)
+
+        if moved or late:
+            self.registry.aim(let_go)
 
     def _lend_commands(self, stop: Stop, sentinel: Sentinel) -> None:
         """Let gdb run the commands of the watchpoints that it missed, once, as the sentinel's."""
@@ -433,6 +460,7 @@ class Engine:
         (address, length).
         """
         inferior = gdb.selected_inferior()
+        self.follow(self.registry.moving())
         for watch in list(self.registry.here()):
             if not watch.armed or watch.lvalue is None or not self.registry.follows(watch):
                 continue

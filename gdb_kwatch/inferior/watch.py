@@ -17,7 +17,7 @@ from gdb_kwatch.core.expression import tokens_of
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
-from .lvalues import Lvalue, Reading, frame_or_none
+from .lvalues import Lvalue, Reading, Way, frame_or_none
 from .sentinels import next_made
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class Watch:
         self.condition: str | None = bp.condition
         self.condition_function = local_context(bp.condition)
         self.lvalue: Lvalue | None = None
+        self.way: Way | None = None  # to a place that may move; None where it cannot
+        self.late = False  # gdb is still to move it there
         self.regions: tuple[Region, ...] = ()
         self.passed_over: set[int] = set()
         self.unchecked = False  # not compared with where gdb watches yet

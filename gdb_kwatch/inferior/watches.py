@@ -6,7 +6,7 @@ which slot, and aims the sentinels.  kwatch's own sentinels are told apart by cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import gdb
@@ -18,7 +18,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
 from .arbitration import Arbitration
-from .lvalues import Lvalue, NotWatchable, in_frame, raw, resolve, unreadable
+from .lvalues import Lvalue, NotWatchable, Way, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
 from .watch import (
@@ -233,7 +233,7 @@ class Registry:
                 self.later.add(watch)  # and stands where it stood
 
     def _resolve(self, watch: Watch, moved: bool) -> None:
-        watch.reason = ""
+        watch.reason, watch.way = "", None
         if not watch.enabled:
             self.let_go |= watch.pieces
             watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
@@ -275,14 +275,14 @@ class Registry:
             watch.watch_regions(watch.lvalue.regions)
             self._read(watch)
             return
-        first = watch.lvalue is None
+        first = watch.lvalue is None or watch.state == UNREADABLE_STATE
         try:
             with in_frame(watch.frame):
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
                 if watch.scoped is None:
                     watch.scoped = gdbfacts.needs_frame(watch.watched)
         except gdb.MemoryError as error:
-            self._unreadable(watch, str(error))
+            self._unreadable(watch, str(error), moved)
             return
         except (gdb.error, NotWatchable) as error:
             watch.state, watch.reason = PENDING, str(error)
@@ -296,6 +296,8 @@ class Registry:
             watch.unchecked = watch.unchecked or first
             watch.watch_regions(watch.kept(watch.lvalue.regions))
         if watch.reason != MORE:
+            way = watch.lvalue.way
+            watch.way = Way(way, gdb.selected_inferior()) if way else None
             self._read(watch)
 
     def _go_where_gdb_is(self, watch: Watch, lvalue: Lvalue) -> None:
@@ -308,21 +310,35 @@ class Registry:
             watch.watch_regions(lvalue.regions)
             watch.pid = 0  # whether that is the right place in this process: see `started`
 
-    def _unreadable(self, watch: Watch, why: str) -> None:
+    def _unreadable(self, watch: Watch, why: str, moved: bool) -> None:
         """Memory that an expression needs is not there: gdb watches what leads to it."""
         with in_frame(watch.frame):
-            regions = unreadable(watch.watched, watch.rw).regions
-        gdbs = self._gdbs_places(watch)
+            lvalue = unreadable(watch.watched, watch.rw)
+        regions = lvalue.regions
+        gdbs = [] if moved else self._gdbs_places(watch)
         if gdbs:
             regions = tuple(region for region in regions if region.address in gdbs)
-        watch.state, watch.reason = UNREADABLE_STATE, why
-        watch.lvalue = watch.last = None
+        watch.state, watch.reason, watch.last = UNREADABLE_STATE, why, None
+        watch.lvalue = None
+        if not watch.is_location:
+            watch.lvalue, watch.way = lvalue, Way(regions, gdb.selected_inferior())
         watch.watch_regions(regions)
 
     def _gdbs_places(self, watch: Watch) -> list[int]:
         """The addresses where gdb itself watches; [] where it does not, or does not tell."""
         own = watch.in_registers and watch.on and watch.head is watch
         return gdbfacts.location_addresses(watch.bp) if own else []
+
+    def moving(self) -> list[Watch]:
+        """The watchpoints of the current program whose place may move."""
+        return [w for w in self.here() if w.way is not None and w.in_registers and not w.wandering]
+
+    def move(self, watch: Watch) -> None:
+        """Work out its place anew; what it was told to hold stays, as a change of it is still to
+        be judged."""
+        last = watch.last
+        self.resolve(watch, moved=True)
+        watch.last = last
 
     def _without_process(self, watch: Watch) -> None:
         """Where it would be by the file alone: how many slots it needs is known already, and an
@@ -456,8 +472,9 @@ class Registry:
 
     def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
         """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
-        watches = [w for w in self.here() if w.in_registers and self.follows(w)]
-        plan = self.plans[key] = make_plan(ptrace.debug_registers(lwp), watches, self.pool())
+        watches = [w for w in self.here() if w.in_registers and self.follows(w) and not w.waits]
+        registers, moving = ptrace.debug_registers(lwp), self.moving()
+        plan = self.plans[key] = make_plan(registers, watches, self.pool(), moving)
         return plan
 
     def pieces_in_use(self, without: Watch | None = None) -> set[Piece]:
@@ -498,9 +515,9 @@ class Registry:
             with suppress(gdb.error):
                 self.pools[space] = Pool()
 
-    def aim(self) -> None:
+    def aim(self, let_go: Callable[[], None] | None = None) -> None:
         """Put a sentinel on each piece that a watchpoint of this program space watches, and take
-        those of others off where none watches any more."""
+        those of others off where none watches any more.  ``let_go`` is called in between."""
         self.plans.clear()
         self.slots.claim_all(list(self.here()))
         self.slots.settle()
@@ -516,6 +533,9 @@ class Registry:
             wanted = self._wanted(current)
         if len(self.pieces_in_use()) + self.slots.lost_slots() > SLOTS:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
+        if let_go is not None:
+            pool.keep(wanted)
+            let_go()
         pool.aim(wanted)
 
     def catch_up(self) -> list[Watch]:
@@ -549,13 +569,18 @@ class Registry:
             for watch in self.owners()
             if watch.progspace == space
             and watch.access != "execute"
-            and watch.armed
+            and (watch.armed or (watch.state == UNREADABLE_STATE and not watch.waits))
             and watch.in_registers
         ]
         if not any(self.follows(watch) for watch in armed):
             return set()
         # Those that are not looked after as well: gdb may blame them for a kwatch's trap.
-        return {piece for watch in armed for piece in watch.pieces if not watch.wandering}
+        return {
+            piece
+            for watch in armed
+            if not (watch.wandering or watch.late)
+            for piece in watch.pieces
+        }
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and have each come after the watchpoints

@@ -43,9 +43,12 @@ def reserved(lwp: int) -> int:
     """How many slots ptrace has reserved on a stopped thread that this process traces.
 
     DR0 to DR3 read as 0 until ptrace is given the slot (``ptrace_get_debugreg``), and keep their
-    address when it is switched off.  Raises OSError where the thread cannot be read.
+    address when it is switched off.  One that is on may stand at 0, where gdb follows a NULL
+    pointer.  Raises OSError where the thread cannot be read.
     """
-    return sum(address != 0 for address in ptrace.debug_registers(lwp).addresses)
+    registers = ptrace.debug_registers(lwp)
+    on = registers.pieces()
+    return sum(address != 0 or slot in on for slot, address in enumerate(registers.addresses))
 
 
 def foreign(lwp: int, own: int = 0) -> int | None:
