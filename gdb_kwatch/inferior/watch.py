@@ -106,6 +106,7 @@ class Watch:
         self.condition_function = local_context(bp.condition)
         self.lvalue: Lvalue | None = None
         self.way: Way | None = None  # to a place that may move; None where it cannot
+        self.of_symbol = False  # of -location: its address was that of a static symbol
         self.late = False  # gdb is still to move it there
         self.regions: tuple[Region, ...] = ()
         self.passed_over: set[int] = set()

@@ -281,6 +281,8 @@ class Registry:
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
                 if watch.scoped is None:
                     watch.scoped = gdbfacts.needs_frame(watch.watched)
+            if watch.is_location and watch.lvalue.address is not None:
+                watch.of_symbol = bool(gdbfacts.symbolic(watch.lvalue.address))
         except gdb.MemoryError as error:
             self._unreadable(watch, str(error), moved)
             return
@@ -344,6 +346,8 @@ class Registry:
         """Where it would be by the file alone: how many slots it needs is known already, and an
         address fixed by -location stays, though the program may be loaded elsewhere."""
         watch.state = PENDING
+        # Where pointers will lead only a process knows: it keeps its place among those who wait.
+        kept = watch.needs if watch.moves and watch.pid > 0 else frozenset()
         watch.watch_regions(())
         watch.last = None
         if watch.options is not None and watch.options.place is not None:
@@ -353,8 +357,11 @@ class Registry:
                 watch.lvalue = resolve(watch.watched, watch.rw, watch.is_location)
                 watch.scoped = False  # there is no frame
             except (gdb.error, NotWatchable) as error:
-                watch.reason = str(error)
+                watch.reason, watch.needs = str(error), kept
                 return
+        if kept and not watch.lvalue.fixed:
+            watch.needs = kept
+            return
         watch.watch_regions(watch.lvalue.regions)
 
     def started(self, watch: Watch) -> bool:
@@ -371,7 +378,8 @@ class Registry:
                     return True  # the program is not relocated yet: ask again when it is
                 now = None
             except (gdb.error, NotWatchable):
-                pass
+                if watch.of_symbol:
+                    return True  # its library is not loaded yet: ask again when one is
         watch.pid = gdb.selected_inferior().pid
         watch.gdb_hits = watch.bp.hit_count  # `run` has set it to 0
         if watch.options is not None and watch.options.place is not None:

@@ -215,3 +215,35 @@ def test_the_end_of_a_list(session, expression):
     values = [(h["old"], h["new"]) for t in traps for h in t["hits"]]
     assert all(one[1] == two[0] for one, two in zip(values, values[1:]))
     assert ("4", "<unreadable>") in values
+
+
+def test_one_that_waits_is_not_hit(session):
+    """The pointer that it shares is in a register for others; and without a process nobody gets a
+    slot."""
+    with session(WALK) as gdb:
+        gdb.run_to(str(at("linked", WALK)))
+        gdb.cmd("kwatch cur->v")
+        gdb.cmd("kwatch cur->next->v")
+        assert "waits for a slot" in gdb.cmd("kwatch cur->next->next->v")
+        stops = gdb.run_out()
+        numbers = [[h["number"] for h in t["hits"]] for t in gdb.stops()]
+        assert [2, 3] in numbers
+        assert not any(4 in some for some in numbers)
+        assert not any("installed" in text for text in [*stops, gdb.ending])
+        states = {number: entry["state"] for number, entry in gdb.list().items()}
+        assert states == {2: "pending", 3: "pending", 4: "waiting"}
+
+
+def test_all_that_a_relocation_hits(session):
+    """Before it the pointer is NULL; what it leads to may not even be evaluated then."""
+    with session(FIXTURE) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch who->number")
+        gdb.cmd("kwatch *who->name@3")
+        out = gdb.cmd("run")
+        hits = [(h["number"], h["old"], h["new"]) for h in gdb.stops()[-1]["hits"]]
+        assert hits == [(2, "<unreadable>", "1"), (3, "<unreadable>", '"one"')]
+        assert "2 watchpoints hit by one instruction" in out
+        assert "Old value =" not in out
+        assert out.count("elf_dynamic_do_") <= 1
+        assert [entry["hits"] for entry in gdb.list().values()] == [1, 1]

@@ -66,3 +66,18 @@ def test_what_waits_for_a_slot_waits_on(session, program, ending):
         assert (
             gdb.evaluate("[t for t in gdb.selected_inferior().threads() if t.is_running()]") == []
         )
+
+
+def test_a_location_in_a_library_that_is_to_come(session):
+    """Nobody can tell where it will be before the program has loaded it again."""
+    with session("dlopen_global") as gdb:
+        gdb.cmd("break checkpoint")
+        gdb.cmd("run")
+        assert gdb.cmd("watch -l library_global").startswith("Hardware watchpoint 2")
+        gdb.cmd("disable 1")
+        outs = [gdb.cmd("run")]
+        while "exited" not in outs[-1]:
+            outs.append(gdb.cont())
+        assert not any("never be hit" in out or "expired" in out for out in outs)
+        assert any("New value = 41" in out for out in outs)
+        assert any("41" in h["new"] for t in gdb.stops() for h in t["hits"])
