@@ -413,6 +413,7 @@ PLACES = (
     *("buffer[3]", "*(int *) buffer", "*(long *) (buffer + 3)", "*heap", "heap[1]", "heap", "mine"),
     *("library_global", "s.a + s.b", "$sp", "nothing", "n", "poke", "*heap + beta"),
     *("buffer[0]", "buffer[1]", "buffer[5]", "buffer[9]", "buffer[12]"),
+    *("at->key", "at->next->key", "at->next->next->key", "at->next", "at", "nodes[1].key"),
 )
 FUNCTIONS = ("main", "together", "local", "poke", "worker", "on_signal", "library_store")
 PROGRAMS = ("churn", "simultaneous_static")
