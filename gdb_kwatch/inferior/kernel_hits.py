@@ -359,9 +359,10 @@ class KernelHits:
         self.traps.forget()
         if late:
             name = signals.signal.Signals(self.events.signal).name
+            what = f"{late} accesses of places" if late > 1 else "1 access of a place"
             self.session.reporter.warn(
-                f"{late} accesses of places watched with -k were counted, and did not stop the "
-                f"program: a thread that blocks {name} is stopped only when it unblocks it"
+                f"{what} watched with -k {'were' if late > 1 else 'was'} counted, and did not stop "
+                f"the program: a thread that blocks {name} is stopped only when it unblocks it"
             )
 
     @guarded()

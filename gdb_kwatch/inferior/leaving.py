@@ -64,4 +64,4 @@ def _has_function() -> bool:
         return False
 
 
-_PLACES = {"-probe-stap rtld:unmap_start": _has_probe, "*_dl_debug_state": _has_function}
+_PLACES = {"-probe-stap rtld:unmap_start": _has_probe, "_dl_debug_state": _has_function}

@@ -145,7 +145,7 @@ class Tracing:
         names = ", ".join(target.expression for target in trace.targets)
         taken, lost = trace.recorder.taken(), trace.recorder.lost()
         hits = trace.recorder.hits()
-        text = f"Trace of {names}: {hits:,} hits, {len(trace.store):,} recorded"
+        text = f"Trace of {names}: {hits:,} hit{'s' * (hits != 1)}, {len(trace.store):,} recorded"
         filtered = bool(trace.request.only or trace.request.without or trace.request.condition)
         if filtered or trace.request.count:
             text += f" ({max(hits - taken, 0):,} left out)"
@@ -285,7 +285,7 @@ class Tracing:
             )
         path = os.path.expanduser(words[0])
         count = self.write(trace, path)
-        gdb.write(f"{count:,} records written to {path}.\n")
+        gdb.write(f"{count:,} record{'s' * (count != 1)} written to {path}.\n")
 
     def write(self, trace: Trace, path: str) -> int:
         """The records into a file; how many.  Raises gdb.GdbError."""

@@ -374,3 +374,16 @@ def test_a_thread_keeps_the_number_that_it_had_first(session):
             "print('numbers', first, numbers.text(lwp))\n"
         )
         assert "numbers 1 42" in out
+
+
+@pytest.mark.parametrize("other", ["exec_other", "exec_other_static"])
+def test_another_program_makes_no_noise(session, program, other):
+    """What is set in the dynamic loader for a while is of no concern to what exec makes of it."""
+    with session("exec_other") as gdb:
+        gdb.cmd(f"set args {program(other)}")
+        gdb.run_to("main")
+        gdb.cmd("kwatch trace pair.a")
+        out = gdb.cont()
+        assert "is executing new program" in out
+        assert "re-setting" not in out and "exited with code 01" in out
+        assert "_dl_debug_state" not in gdb.transcript
