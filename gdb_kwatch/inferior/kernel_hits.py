@@ -90,9 +90,9 @@ class KernelHits:
             if watch.bp.is_valid():
                 self.session.take_in(watch)
                 self.registry.switched(watch)
-        if self._parked:
-            self.stop_signal.take()
         self._parked.clear()
+        if self.arming.watches():
+            self.stop_signal.take()
         self._settle()
         self.serve()
 

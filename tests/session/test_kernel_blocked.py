@@ -143,3 +143,17 @@ def test_in_the_background(session):
         gdb.cmd("kwatch place if place == 3100")
         out = gdb.cont()
         assert "3100" in out or "3100" in gdb.cmd("kwatch hits")
+
+
+def test_off_and_on_again(session):
+    with session("signals_blocked") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch place if place == 2 || place == 4")
+        gdb.cont()
+        gdb.cmd("kwatch off")
+        assert re.search(SIGSTOP_PASSED, gdb.cmd("info signals SIGSTOP"))
+        gdb.cmd("kwatch on")
+        assert not re.search(SIGSTOP_PASSED, gdb.cmd("info signals SIGSTOP"))
+        gdb.cont()
+        assert gdb.value("place") == "4"
+        assert "exited with code 050]" in gdb.cont()
