@@ -374,7 +374,7 @@ def test_a_gdb_that_cannot(watched, tmp_path, script, said):
 
 def test_conditions(watched):
     pid = str(watched.pid)
-    for words in (("counter if counter % 2 == 0",), ("counter", "-if", "counter % 2 == 0")):
+    for words in (("alone if alone % 2 == 0",), ("alone", "-if", "alone % 2 == 0")):
         done = verb("who", "-p", pid, *words, "-for", "0.3", "-json")
         assert done.returncode == 0, done.stderr
         (row,) = json.loads(done.stdout)
