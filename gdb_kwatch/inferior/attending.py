@@ -23,6 +23,7 @@ from .background import Background
 # The signals that stop a process: as long as gdb is there they do not (ptrace(2), "Group-stop").
 STOPPING = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _LOOK = 0.02
+_SI_KERNEL, _TRAP_PERF = 0x80, 6  # asm-generic/siginfo.h
 
 
 class Line:
@@ -81,6 +82,14 @@ class AttendedRun(Run):
             self.begins()
             try:
                 gdb.execute("continue", to_string=True)
+                while self.stopped_by == "SIGTRAP" and self._is_programs_own():
+                    self.stopped_by = ""
+                    gdb.execute("signal SIGTRAP", to_string=True)
+            except gdb.error:
+                # "Couldn't get registers: No such process.": killed in the middle of a stop.
+                if not _is_gone(self._pid):
+                    raise
+                self.exited = "SIGKILL"
             finally:
                 with self._lock:
                     self._going = False
@@ -104,7 +113,9 @@ class AttendedRun(Run):
                     os.kill(self._pid, signal.SIGSTOP)
 
     def _at_stop(self, event: gdb.StopEvent) -> None:
-        self.stopped_by = getattr(event, "stop_signal", "")
+        # gdb tells of a SIGTRAP as of a step's end (emit_stop_event, gdb/python/py-stopevent.c).
+        plain = not isinstance(event, (gdb.SignalEvent, gdb.BreakpointEvent))
+        self.stopped_by = "SIGTRAP" if plain else getattr(event, "stop_signal", "")
 
     def _at_exited(self, event: gdb.ExitedEvent) -> None:
         code = getattr(event, "exit_code", None)
@@ -129,12 +140,39 @@ class AttendedRun(Run):
         gdb.events.exited.connect(self._at_exited)
         try:
             while self._sent and not self.exited and self.stopped_by != "SIGSTOP":
-                gdb.execute("continue", to_string=True)
+                own = self.stopped_by == "SIGTRAP" and self._is_programs_own()
+                gdb.execute("signal SIGTRAP" if own else "continue", to_string=True)
         finally:
             gdb.events.stop.disconnect(self._at_stop)
             gdb.events.exited.disconnect(self._at_exited)
         if not self.exited and self.stopped_by == "SIGSTOP" and self._is_ours():
             gdb.execute("queue-signal 0", to_string=True)
+        if not self.exited:
+            self._keep_traps()
+
+    def _keep_traps(self) -> None:
+        """gdb drops SIGTRAP when it detaches; where threads have only the program's own to tell
+        of, it is to pass them on."""
+        selected = gdb.selected_thread()
+        own = []
+        for thread in gdb.selected_inferior().threads():
+            thread.switch()
+            with contextlib.suppress(gdb.error):
+                if int(gdb.parse_and_eval("$_siginfo.si_signo")) == signal.SIGTRAP:
+                    own.append(self._is_programs_own())
+        if selected is not None:
+            selected.switch()
+        if own and all(own):
+            gdb.execute("handle SIGTRAP stop print pass", to_string=True)
+
+    def _is_programs_own(self) -> bool:
+        """Whether a SIGTRAP is one that the program has sent itself, or `int3`: gdb never passes
+        that signal on, for most of them are its own."""
+        try:
+            code = int(gdb.parse_and_eval("$_siginfo.si_code"))
+        except gdb.error:
+            return False
+        return code <= 0 or code in (_SI_KERNEL, _TRAP_PERF)
 
     def _is_ours(self) -> bool:
         """Whether the SIGSTOP that stopped the program was sent by this gdb (the number is 0 where
@@ -146,3 +184,11 @@ class AttendedRun(Run):
         except gdb.error:
             return True
         return sender in (os.getpid(), 0)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True

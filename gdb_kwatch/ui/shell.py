@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gdb
@@ -84,6 +85,7 @@ class Work:
             self.tell("not attached", str(error))
             return
         self.tell("attached")
+        _leave_assembly()
         after: Callable[[], None] | None = None
         try:
             if not self.line.closed:
@@ -97,7 +99,8 @@ class Work:
             self.tell("failed", str(error))
         finally:
             if gdb.selected_inferior().pid:
-                gdb.execute("detach", to_string=True)
+                with suppress(gdb.error):  # it may have been killed just now
+                    gdb.execute("detach", to_string=True)
                 if self.stopped_by:
                     signals.stop_again(int(self.wanted["pid"]), self.stopped_by)
             self.tell("detached")
@@ -217,6 +220,32 @@ class Work:
             return write
         write()  # gdb reads more of the program to print such values
         return _nothing
+
+
+def _leave_assembly() -> None:
+    """Where the process is in a system call's stub, gdb takes the expressions to be assembly (the
+    C library of Debian sid has the lines of it; gdb 18.1 is silent for ever then, once it has
+    something to watch): take the language of the first caller that has another."""
+    if _language() != "asm":
+        return
+    found, frame = "c", gdb.newest_frame()
+    while frame is not None:
+        frame.select()
+        if _language() != "asm":
+            found = _language()
+            break
+        try:
+            frame = frame.older()
+        except gdb.error:
+            break
+    gdb.newest_frame().select()
+    gdb.execute(f"set language {found}", to_string=True)
+
+
+def _language() -> str:
+    text = gdb.execute("show language", to_string=True)
+    found = re.search(r'currently ([^"]+)"', text)
+    return found.group(1) if found else ""
 
 
 def _nothing() -> None:

@@ -328,6 +328,20 @@ def test_somebody_stops_the_process(program, way, number):
         watched.close()
 
 
+def test_traps_of_the_process_itself(program, way):
+    watched = Watched(program("untouched"), "r")
+    try:
+        with begun("who", "-p", str(watched.pid), "counter", "-for", "600", *way) as command:
+            watched.goes_on(200)
+            command.send_signal(signal.SIGINT)
+            out, error = command.communicate(timeout=TIMEOUT)
+        assert command.returncode == 130, error
+        assert int(re.search(r"^([\d,]+) hits in", out, re.M).group(1)) >= 100
+        watched.check()
+    finally:
+        watched.close()
+
+
 def test_the_process_is_killed(watched, way):
     with begun("who", "-p", str(watched.pid), "counter", "-for", "600", *way) as command:
         watched.goes_on()
