@@ -19,7 +19,6 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.access_words import AccessRequest, condition_of
-from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.filters import KERNEL, RecordLayout
 from gdb_kwatch.core.grammar import UsageError
 from gdb_kwatch.inferior.attending import STOPPING, AttendedRun, Line
@@ -140,21 +139,7 @@ class Work:
             None,
             wanted["json"],
         )
-        targets = [target_of(text, request.access) for text in expressions]
-        if condition is not None:
-            self._check(condition)
-        return request, targets
-
-    def _check(self, condition: str) -> None:
-        """Whether gdb understands it.  It may be tested at each hit: it may change nothing."""
-        if has_side_effects(condition):
-            raise gdb.GdbError(f"{condition}: has side effects (a call or an assignment).")
-        try:
-            bool(gdb.parse_and_eval(condition))
-        except gdb.MemoryError:
-            pass  # it may be readable at the hits
-        except gdb.error as error:
-            raise gdb.GdbError(f"{condition}: {error}") from None
+        return request, [target_of(text, request.access) for text in expressions]
 
     @contextmanager
     def _run(self, done: Callable[[], bool] = lambda: False) -> Iterator[AttendedRun]:
