@@ -25,6 +25,7 @@ from gdb_kwatch.linux.filters import Filter
 
 from .access_conditions import AccessCondition
 from .background import Background
+from .following import Following
 from .kernel_callers import program_ranges
 from .lost_traps import touches
 from .lvalues import Reading
@@ -94,6 +95,20 @@ class InKernel:
             self.filter.close()
             raise
         session.lost_traps.join(NAME, self._found_by_stop)
+        self._lwps: dict[int, list[int]] = {gdb.selected_inferior().pid: list(self.filter.events)}
+        self.following = Following(self._came, self._went)
+
+    def _came(self, pid: int, lwps: list[int]) -> None:
+        """A child that gdb follows: its accesses are counted in the same rows."""
+        self._lwps[pid] = lwps
+        try:
+            self.filter.put_on_all(lwps)
+        except perf_event.PerfError as error:
+            self.session.reporter.warn(f"{NAME}: not process {pid}: {error.strerror}")
+
+    def _went(self, pid: int, why: str) -> None:
+        """Counted is counted; what gdb lets go of is left alone."""
+        self.filter.take_off(self._lwps.pop(pid))
 
     def _found_by_stop(self, lwp: int, pc: int) -> bool:
         """See `lost_traps`: whether this hit is one of ours; it is counted then."""
@@ -145,6 +160,7 @@ class InKernel:
         return self.filter.word(filters.STATE)
 
     def close(self) -> None:
+        self.following.close()
         self.session.lost_traps.leave(NAME)
         self.filter.close()
 

@@ -48,7 +48,7 @@ class Arbitration:
         self.own_events: list[Callable[[int], int]] = []
         # What kwatch itself watches with no watchpoint, by the name that the user knows: the
         # arbiter takes it for foreign.
-        self.users: dict[str, tuple[gdb.Progspace, frozenset[Piece]]] = {}
+        self.users: dict[str, tuple[set[gdb.Progspace], frozenset[Piece]]] = {}
         # What else is to be done once a watchpoint came or went.
         self.followers: list[Callable[[Watch], None]] = []
         self._notes: list[tuple[Watch, str]] = []
@@ -196,7 +196,7 @@ class Arbitration:
         """Which of these are kwatch's own, and for what."""
         if not self.foreign_slots(space):
             return []
-        return [(name, pieces) for name, (of, pieces) in self.users.items() if of == space]
+        return [(name, pieces) for name, (of, pieces) in self.users.items() if space in of]
 
     def strangers(self, space: gdb.Progspace) -> int:
         """And how many are nobody's that is known here."""

@@ -7,6 +7,7 @@ knows no values; stops that go on by themselves.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +27,13 @@ from gdb_kwatch.core.traces import NO_VALUE, Record, Store
 from gdb_kwatch.linux import bpf, perf_event
 from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
-from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event
+from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event, Sample
 
+from . import gdbfacts
 from .access_conditions import AccessCondition
 from .accesses import Observer, Ranges, as_bytes, counts
 from .background import Background
+from .following import ENDED, Following
 from .leaving import before_unloading
 from .lost_traps import touches
 from .session import Session
@@ -72,6 +75,12 @@ class Recorder(Protocol):
     def state(self) -> int:
         """`filters.STATE`: why the kernel could not test a condition; 0 where it could."""
 
+    def follow(self, pid: int, lwps: list[int]) -> None:
+        """A child by fork, stopped at its beginning, is to be recorded too.  Raises PerfError."""
+
+    def leave(self, pid: int) -> None:
+        """A process has ended, or is to be left alone; its counts stay."""
+
     def finish(self) -> None:
         """Give the slots back; what was recorded can still be drained."""
 
@@ -96,51 +105,61 @@ class ByBpf:
         self.ring = bpf.Ring(RING, layout.size)
         self._found = 0
         self.most = request.count  # of all places together; each program counts for itself
+        # Of each process its own, since each has its own value before.
         self.filters: list[Filter] = []
+        self._of: dict[int, list[Filter]] = {}
+        self.request, self.ranges, self.nodes, self.layout = request, ranges, nodes, layout
+        inferior = gdb.selected_inferior()
         try:
-            for number, (target, node) in enumerate(zip(targets, nodes)):
-                self.filters.append(self._filter(number, target, request, ranges, node, layout))
-            for thread in gdb.selected_inferior().threads():
-                for one in self.filters:
-                    one.put_on_all([thread.ptid[1]])
+            self.follow(inferior.pid, [thread.ptid[1] for thread in inferior.threads()])
         except BaseException:
             self.close()
             raise
 
-    def _filter(
-        self,
-        number: int,
-        target: Target,
-        request: AccessRequest,
-        ranges: tuple[Ranges, Ranges],
-        node: Node | None,
-        layout: RecordLayout,
-    ) -> Filter:
+    def follow(self, pid: int, lwps: list[int]) -> None:
+        made = self._of[pid] = []
+        for number, node in enumerate(self.nodes):
+            made.append(self._filter(number, pid, node))
+            self.filters.append(made[-1])
+        for lwp in lwps:
+            for one in made:
+                one.put_on_all([lwp])
+
+    def leave(self, pid: int) -> None:
+        for one in self._of.get(pid, ()):
+            one.take_off()
+
+    def _filter(self, number: int, pid: int, node: Node | None) -> Filter:
+        region, request = self.targets[number].region, self.request
         made = Filter(
-            Source(target.region.address, target.region.length, *ranges, condition=node),
-            lambda source, able: filters.recording(source, able, number, layout),
+            Source(region.address, region.length, *self.ranges, condition=node),
+            lambda source, able: filters.recording(source, able, number, self.layout),
             maps={filters.RING: self.ring.fd},
-            rw=target.region.rw,
+            rw=region.rw,
             kernel_too=request.kernel,
-            value=target.now(),
+            value=memory_of(pid, region.address, region.length),
         )
-        made.memory.set_word(filters.MOST, request.count)
+        made.memory.set_word(filters.MOST, max(request.count - self.taken(), request.count > 0))
         return made
 
     def drain(self, store: Store) -> None:
         store.add(self.ring.read())
 
     def before(self, number: int) -> bytes | None:
-        one = self.filters[number]
+        one = self._here(number)
         return bytes(one.memory.data[filters.OLD : filters.OLD + one.source.size])
 
     def found(self, number: int, value: bytes | None) -> None:
         # No thread runs now, so that the program's own words can be set.
         self._found += 1
         if value is not None:
-            memory = self.filters[number].memory
+            memory = self._here(number).memory
             memory.data[filters.OLD : filters.OLD + len(value)] = value
             memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
+
+    def _here(self, number: int) -> Filter:
+        """That of a place in the process that is selected."""
+        return self._of[gdb.selected_inferior().pid][number]
 
     def hits(self) -> int:
         return self._found + sum(one.hits() for one in self.filters)
@@ -184,19 +203,35 @@ class ByPerfRing:
         self.targets = targets
         self.request = request
         self.ranges = ranges
-        self.events: list[tuple[int, Event]] = []
+        self.events: list[tuple[int, Event, int]] = []  # of which place, and process
+        self._pids: set[int] = set()
+        self._last: list[tuple[int, list[Sample], int]] = []  # of those that were left
         self._connected = False
         self._hits = self._taken = self._lost = 0
         try:
-            for thread in gdb.selected_inferior().threads():
-                self._put_on(thread.ptid[1])
+            inferior = gdb.selected_inferior()
+            self.follow(inferior.pid, [thread.ptid[1] for thread in inferior.threads()])
         except BaseException:
             self.close()
             raise
         gdb.events.new_thread.connect(self._new)
         self._connected = True
 
-    def _put_on(self, lwp: int) -> None:
+    def follow(self, pid: int, lwps: list[int]) -> None:
+        self._pids.add(pid)
+        for lwp in lwps:
+            self._put_on(pid, lwp)
+
+    def leave(self, pid: int) -> None:
+        self._pids.discard(pid)
+        left = [(number, event) for number, event, of in self.events if of == pid]
+        self._hits += sum(event.count() for _, event in left)
+        self._last += [(number, *event.samples()) for number, event in left]
+        for _, event in left:
+            event.close()
+        self.events = [each for each in self.events if each[2] != pid]
+
+    def _put_on(self, pid: int, lwp: int) -> None:
         for number, target in enumerate(self.targets):
             for piece in target.region.pieces():
                 wanted = perf_event.Request(
@@ -207,26 +242,28 @@ class ByPerfRing:
                     samples=SAMPLE_IP | SAMPLE_TID | SAMPLE_TIME,
                 )
                 event = Event(wanted, lwp)
-                self.events.append((number, event))
+                self.events.append((number, event, pid))
                 if not any(event.map(n) for n in _PAGES[min(len(self.events) // _FEW, 2) :]):
                     raise perf_event.PerfError(
                         1, "no memory for a ring may be locked (kernel.perf_event_mlock_kb)"
                     )
 
     def _new(self, event: gdb.ThreadEvent) -> None:
-        there = {made.lwp for _, made in self.events}
+        there = {made.lwp for _, made, _ in self.events}
         if not there:
             return
-        for thread in gdb.selected_inferior().threads():  # gdb 10 does not tell which is new
-            if thread.ptid[1] not in there:
-                with contextlib.suppress(perf_event.PerfError):
-                    self._put_on(thread.ptid[1])
+        for inferior in gdb.inferiors():  # gdb 10 does not tell which thread is new
+            for thread in inferior.threads() if inferior.pid in self._pids else ():
+                if thread.ptid[1] not in there:
+                    with contextlib.suppress(perf_event.PerfError):
+                        self._put_on(inferior.pid, thread.ptid[1])
 
     def drain(self, store: Store) -> None:
-        for number, event in list(self.events):
-            if event.closed:
-                continue
-            samples, lost = event.samples()
+        read, self._last = self._last, []
+        for number, event, _ in list(self.events):
+            if not event.closed:
+                read.append((number, *event.samples()))
+        for number, samples, lost in read:
             self._lost += lost
             rows = []
             for sample in samples:
@@ -247,7 +284,7 @@ class ByPerfRing:
         self._taken += value is not None
 
     def hits(self) -> int:
-        return self._hits + sum(event.count() for _, event in self.events if not event.closed)
+        return self._hits + sum(event.count() for _, event, _ in self.events if not event.closed)
 
     def taken(self) -> int:
         return self._taken + self._lost
@@ -260,7 +297,7 @@ class ByPerfRing:
 
     def finish(self) -> None:
         self._hits = self.hits()
-        for _, event in self.events:
+        for _, event, _ in self.events:
             event.close()
         self.events = []
 
@@ -345,6 +382,12 @@ class ByStops:
     def found(self, number: int, value: bytes | None) -> None:
         pass  # gdb tells of those itself
 
+    def follow(self, pid: int, lwps: list[int]) -> None:
+        """Its watchpoints are gdb's, which has taken them over into the child."""
+
+    def leave(self, pid: int) -> None:
+        pass
+
     def hits(self) -> int:
         return self._hits
 
@@ -368,6 +411,12 @@ class ByStops:
 
     def close(self) -> None:
         self.finish()
+
+
+def memory_of(pid: int, address: int, length: int) -> bytes:
+    """Of any process that gdb traces."""
+    with open(f"/proc/{pid}/mem", "rb", 0) as memory:
+        return os.pread(memory.fileno(), length, address)
 
 
 def recorder(
@@ -436,10 +485,10 @@ class Trace:
         if not isinstance(recording, ByStops):
             session.lost_traps.join(NAME, self._found_by_stop)
             pieces = frozenset[Piece]().union(*(target.pieces for target in targets))
-            session.registry.slots.users[NAME] = gdb.current_progspace(), pieces
+            session.registry.slots.users[NAME] = {gdb.current_progspace()}, pieces
         gdb.events.cont.connect(self._at_cont)
         gdb.events.stop.connect(self._at_stop)
-        gdb.events.exited.connect(self._at_exited)
+        self.following = Following(self._came, self._went)
         self._thread = Background(self._work, _DRAIN)
 
     # gdb's events.
@@ -452,9 +501,34 @@ class Trace:
     def _at_stop(self, event: gdb.StopEvent) -> None:
         self._pause()
 
-    def _at_exited(self, event: gdb.ExitedEvent) -> None:
-        self._pause()
-        self.end("the program has ended")
+    def _came(self, pid: int, lwps: list[int]) -> None:
+        """A child that gdb follows."""
+        if self.ended:
+            return
+        spaces = [gdbfacts.program_of(i) for i in gdb.inferiors() if i.pid == pid]
+        users = self.session.registry.slots.users
+        if NAME in users and spaces[0] is not None:
+            users[NAME][0].add(spaces[0])
+        try:
+            with self._lock:
+                self.recorder.follow(pid, lwps)
+        except (perf_event.PerfError, bpf.BpfError) as error:
+            self.session.reporter.warn(f"kwatch trace: not process {pid}: {error.strerror}")
+
+    def _went(self, pid: int, why: str) -> None:
+        with self._lock:
+            self.recorder.drain(self.store)
+            self.recorder.leave(pid)
+            self.recorder.drain(self.store)
+        if self.following.pids:
+            return
+        if why == ENDED:
+            self._pause()
+            self.end(why)
+        elif isinstance(self.recorder, ByStops):
+            self.recorder.over, self._why = True, why  # nothing of gdb's may be deleted now
+        else:
+            self._finish(why)
 
     def _pause(self) -> None:
         why = self.ended or self._why or self._over()
@@ -571,11 +645,11 @@ class Trace:
             self._thread.stop()
             self.numbers.close()
             self._followed()
+            self.following.close()
             self.session.lost_traps.leave(NAME)
             self.session.registry.slots.users.pop(NAME, None)
             gdb.events.cont.disconnect(self._at_cont)
             gdb.events.stop.disconnect(self._at_stop)
-            gdb.events.exited.disconnect(self._at_exited)
 
     def close(self) -> None:
         """Forget it all."""

@@ -363,19 +363,28 @@ class Numbers:
 
     def __init__(self) -> None:
         self.of: dict[int, int] = {}
+        self._home = gdb.selected_inferior().num
+        self._elsewhere: dict[int, int] = {}  # inferiors of those that are in another one
         self._look()
         gdb.events.new_thread.connect(self._new)
 
     def _look(self) -> None:
         # At the end of a program whose main thread went first gdb lists that one anew, with
         # another number ("[New process N]"): the first one is the one that it had.
-        for thread in gdb.selected_inferior().threads():
-            self.of.setdefault(thread.ptid[1], thread.num)
+        for inferior in gdb.inferiors():
+            for thread in inferior.threads():
+                self._note(thread)
+
+    def _note(self, thread: gdb.InferiorThread) -> None:
+        lwp = thread.ptid[1]
+        self.of.setdefault(lwp, thread.num)
+        if thread.inferior.num != self._home:
+            self._elsewhere.setdefault(lwp, thread.inferior.num)
 
     def _new(self, event: gdb.ThreadEvent) -> None:
         thread = event.inferior_thread
         if isinstance(thread, gdb.InferiorThread):
-            self.of.setdefault(thread.ptid[1], thread.num)
+            self._note(thread)
         else:
             self._look()  # gdb 10 gives the inferior here
 
@@ -384,7 +393,11 @@ class Numbers:
         gdb.events.new_thread.disconnect(self._new)
 
     def text(self, lwp: int) -> str:
-        return str(self.of[lwp]) if lwp in self.of else f"LWP {lwp}"
+        """As gdb writes it: ``2.1`` for one of another inferior than where this began."""
+        if lwp not in self.of:
+            return f"LWP {lwp}"
+        inferior = self._elsewhere.get(lwp)
+        return f"{inferior}.{self.of[lwp]}" if inferior else str(self.of[lwp])
 
 
 def backtrace(limit: int) -> tuple[int, ...]:

@@ -200,16 +200,20 @@ class Filter:
     def word(self, offset: int) -> int:
         return self.memory.word(offset)
 
-    def take_off(self) -> None:
-        """Give the slots back; the counts stay."""
-        for events in self.events.values():
-            for event in events:
-                event.disable()  # else one may come between its count and its end
-        self._ended = self.hits()
-        for events in self.events.values():
-            for event in events:
-                event.close()
-        self.events.clear()
+    def take_off(self, lwps: Iterable[int] | None = None) -> None:
+        """Give the slots back, all or those of some threads; the counts stay."""
+        gone = [lwp for lwp in (self.events if lwps is None else lwps) if lwp in self.events]
+        events = [event for lwp in gone for event in self.events[lwp]]
+        for event in events:
+            event.disable()  # else one may come between its count and its end
+        if len(gone) == len(self.events):
+            self._ended = self.hits()
+        else:
+            self._ended += sum(event.count() for event in events)
+        for lwp in gone:
+            del self.events[lwp]
+        for event in events:
+            event.close()
 
     def close(self) -> None:
         """Leave nothing behind."""

@@ -287,3 +287,53 @@ def test_a_user_without_rights_is_told_and_served(session):
         assert "CAP_BPF" in out or "CAP_PERFMON" in out
         gdb.cont()
         assert by_line(gdb) == own_counts(gdb)
+
+
+@pytest.mark.parametrize("mode", ["parent", "child", "both"])
+def test_children_that_gdb_follows_are_traced(session, way, mode):
+    """Each with its own values; one that gdb lets go of is left alone."""
+    if way == "stops" and mode == "both":
+        pytest.skip("gdb's own watchpoints: test_processes.py")
+    with session("fork_child") as gdb:
+        gdb.run_to(f"fork_child.c:{line('fork_child.c', 'before the fork')}")
+        take_rights(gdb, way)
+        gdb.cmd(f"set follow-fork-mode {'child' if mode == 'child' else 'parent'}")
+        if mode == "both":
+            gdb.cmd("set detach-on-fork off")
+            gdb.cmd("set schedule-multiple on")
+        gdb.cmd("kwatch trace place")
+        gdb.cont()
+        if mode == "both":
+            gdb.cmd("inferior 1")  # the child's end is what stopped gdb
+            gdb.cont()
+        out = gdb.cmd("kwatch trace summary")
+        marks = ["before the fork", "child", "parent"]
+        if mode != "both":
+            marks.remove("parent" if mode == "child" else "child")
+        lines = re.findall(r"^fork_child\.c:(\d+) +1 ", out, re.M)
+        assert sorted(map(int, lines)) == [line("fork_child.c", mark) for mark in marks]
+        assert f"{len(marks)} hits, {len(marks)} recorded, lost 0" in out
+        assert "ended: the program has ended" in out
+        if way == "bpf":
+            shown = gdb.cmd("kwatch trace show")
+            rows = re.findall(r":(\d+) +main +place +(\d) +(\d)$", shown, re.M)
+            assert {int(at): (old, new) for at, old, new in rows} == {
+                line("fork_child.c", mark): values
+                for mark, values in zip(
+                    ["before the fork", "child", "parent"], [("0", "1"), ("1", "2"), ("1", "3")]
+                )
+                if mark in marks
+            }
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_exec_ends_it(session, program):
+    with session("exec_other") as gdb:
+        gdb.cmd(f"set args {program('simultaneous')}")
+        gdb.run_to("main")
+        gdb.cmd("kwatch trace pair.a after")
+        gdb.cmd("tbreak both")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace")
+        assert "2 hits, 2 recorded" in out
+        assert "ended: the program has called exec" in out

@@ -174,3 +174,16 @@ def test_a_user_without_rights_is_told_and_served(session):
         assert "CAP_BPF" in out or "CAP_PERFMON" in out
         assert re.search(r"^6[04]0 hits", out, re.M)
         assert "cannot be seen here" in gdb.cmd("kwatch who shared -k")
+
+
+def test_a_child_that_gdb_follows(session, way):
+    with session("fork_child") as gdb:
+        gdb.run_to(f"fork_child.c:{line('fork_child.c', 'before the fork')}")
+        if way == "stops":
+            without_rights(gdb)
+        gdb.cmd("set follow-fork-mode child")
+        rows = rows_of(gdb.cmd("kwatch who place -json"))
+        assert {row["line"]: row["last_new"] for row in rows} == {
+            line("fork_child.c", "before the fork"): "1",
+            line("fork_child.c", "child"): "2",
+        }
