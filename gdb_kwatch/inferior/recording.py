@@ -578,7 +578,7 @@ class Trace:
 
     def _found_by_stop(self, lwp: int, pc: int) -> bool:
         """See `lost_traps`: whether this hit is one of ours; it is recorded then."""
-        if self.ended:
+        if self.ended or gdb.selected_inferior().pid not in self.following.pids:
             return False
         for number, target in enumerate(self.targets):
             if touches(pc, target.region):
