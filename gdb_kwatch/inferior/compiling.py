@@ -81,10 +81,19 @@ def _try(node: Node) -> None:
     tree.Translation(Program(), frame).value(node)
 
 
+_language_told = ["c"]
+
+
 def _language() -> str:
-    text = gdb.execute("show language", to_string=True)
-    found = re.search(r'currently ([^"]+)"', text) or re.search(r'is "([^"]+)"', text)
-    return found.group(1) if found else "?"
+    """The one in which gdb parses now; in a stop, where an older gdb cannot be asked, the last."""
+    known = gdbfacts.language_now()
+    if known not in ("auto", "local"):
+        return known
+    if gdbfacts.may_execute():
+        text = gdb.execute("show language", to_string=True)
+        found = re.search(r'currently ([^"]+)"', text)
+        _language_told[0] = found.group(1) if found else "?"
+    return _language_told[0]
 
 
 @functools.lru_cache(maxsize=1)
