@@ -48,10 +48,10 @@ class Following:
         for inferior in gdb.inferiors():
             pid = inferior.pid
             if pid and pid not in self.pids and _parent(pid) in self.pids:
-                lwps = [thread.ptid[1] for thread in inferior.threads()]
-                if lwps:
-                    self.pids.add(pid)
-                    self.came(pid, lwps)
+                # gdb 10 tells of the parent's end before the child has a thread: its first is it.
+                lwps = [thread.ptid[1] for thread in inferior.threads()] or [pid]
+                self.pids.add(pid)
+                self.came(pid, lwps)
 
     @guarded()
     def _at_exited(self, event: gdb.ExitedEvent) -> None:

@@ -179,6 +179,8 @@ def test_a_user_without_rights_is_told_and_served(session):
 def test_a_child_that_gdb_follows(session, way):
     with session("fork_child") as gdb:
         gdb.run_to(f"fork_child.c:{line('fork_child.c', 'before the fork')}")
+        if way == "stops" and gdb.evaluate("gdb.VERSION").startswith("10."):
+            pytest.skip("gdb 10 takes its own watchpoints into the child at its first stop")
         if way == "stops":
             without_rights(gdb)
         gdb.cmd("set follow-fork-mode child")
