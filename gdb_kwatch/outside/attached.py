@@ -183,7 +183,7 @@ class Attending:
     def _say_begun(self) -> None:
         seconds, count = self.wanted["seconds"], self.wanted["count"]
         limits = [f"{seconds:g} s"] if seconds else []
-        limits += [f"{count:,} access{'es' * (count > 1)}"] if count else []
+        limits += [f"{count:,} access{'es' if count != 1 else ''}"] if count else []
         what = ", ".join(self.options.expressions)
         say.step(
             f"looking at {what} in process {self.options.pid} for {' or '.join(limits)} "
