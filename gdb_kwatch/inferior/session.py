@@ -13,6 +13,7 @@ import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.records import KERNEL, Trap
+from gdb_kwatch.linux import ptrace
 
 from . import by_value, gdbfacts
 from .after_exec import AfterExec
@@ -454,6 +455,18 @@ class Session:
             if watch.progspace == event.progspace:
                 watch.pid = -1
         self.after_exec.called(event.progspace)
+        thread = gdb.selected_thread()
+        if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.is_at_exec(thread.ptid[1]):
+            return
+        for watch in list(self.registry.watches.values()):
+            if watch.scoped and watch.in_registers and watch.progspace == event.progspace:
+                # gdb would: but it looks for the frame in symbols that it has freed, and may end
+                # itself (13.1: an assertion, a segmentation fault, an endless loop).
+                self.reporter.note(
+                    f"Watchpoint {watch.number} deleted because the program has left the block in\n"
+                    f"which its expression is valid."
+                )
+                watch.bp.delete()
         self._stale = bool(self.registry.watches)
 
     @guarded()

@@ -6,7 +6,7 @@ which slot, and aims the sentinels.  kwatch's own sentinels are told apart by cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import gdb
@@ -583,12 +583,8 @@ class Registry:
         if not any(self.follows(watch) for watch in armed):
             return set()
         # Those that are not looked after as well: gdb may blame them for a kwatch's trap.
-        return {
-            piece
-            for watch in armed
-            if not (watch.wandering or watch.late)
-            for piece in watch.pieces
-        }
+        armed = [watch for watch in armed if not (watch.wandering or watch.late)]
+        return _one_an_address(sorted(armed, key=lambda watch: watch.number))
 
     def serve(self) -> None:
         """Make the sentinels that `aim` found missing, and have each come after the watchpoints
@@ -614,6 +610,28 @@ class Registry:
         if watch.wandering:
             return False
         return self.adopting or watch.options is not None
+
+
+def _one_an_address(watches: Iterable[Watch]) -> set[Piece]:
+    """Where sentinels are to stand: gdb blames an address, so one is enough for all that begin
+    there, and that of the first.
+
+    With more, and watchpoints of other lengths between them in gdb's order (address, number), gdb
+    takes two at one place for two, counts both in the slot, and forgets one whenever it makes the
+    locations of one anew, as at each resume (``update_global_location_list``: swap_insertion; 10
+    to 18): the slot would never be free again.
+    """
+    watches = list(watches)
+    gdbs = [watch for watch in watches if not watch.carried]
+    held = {piece for watch in gdbs for piece in watch.pieces}
+    found = {piece for watch in watches for piece in watch.pieces} - held
+    taken = {piece.address for piece in found}
+    for watch in gdbs:
+        for piece in sorted(watch.pieces):
+            if piece.address not in taken:
+                taken.add(piece.address)
+                found.add(piece)
+    return found
 
 
 def _changeable(bp: gdb.Breakpoint) -> tuple[object, ...]:

@@ -59,6 +59,10 @@ FORBIDDEN = re.compile(
     r"|Error while executing|\$_kwatch|internal-error|Fatal signal|(?:break|watch)point (-\d+)"
 )
 
+# Where gdb could not insert one of the user's own, the slots that it took for its first pieces are
+# never free again (``x86_handle_nonaligned_watchpoint`` takes none back; 10 to 18): any may fail.
+OVERFULL = re.compile(r"Could not insert hardware (?:break|watch)point \d+\.")
+
 # Inside gdb: what there is, for the next choice, and what is wrong with it.
 FACTS = """
 import gdb, json
@@ -207,7 +211,7 @@ def churn_grown(session):
             "Watch": 64 + 4 * traps, "Trap": 8 + traps, "Hit": 64 + 8 * traps,
             "Touch": 64 + 8 * traps, "Plan": 64, "Request": 64 + 4 * traps}
     wrong = ["%d of %s are alive" % (alive[n], n) for n, m in most.items() if alive[n] > m]
-    if churn_memory() > 600000:
+    if churn_memory() > 400000:
         wrong.append("gdb has %d KiB of memory" % churn_memory())
     return wrong
 churn_types = (gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT, gdb.BP_ACCESS_WATCHPOINT)
@@ -295,6 +299,7 @@ class Gdb:
             os.execvpe(command[0], command, environment)
         self.status: int | None = None
         self.text = ""
+        self.overfull = False
         self.memory = 0  # at most, in KiB
 
     def give(self, line: str) -> str:
@@ -341,7 +346,10 @@ class Gdb:
         if "is executing new program" in self.text:
             self.executed.add(self.facts["pid"])
         # What was typed is echoed; a $_kwatch in it would be ours.
+        self.overfull = self.overfull or bool(OVERFULL.search(self.text))
         for seen in FORBIDDEN.finditer(self.text):
+            if seen.group(1) and self.overfull:
+                continue
             if seen.group(1) is None or int(seen.group(1)) not in self.facts["scripts"]:
                 raise Failure(f"gdb printed {seen.group()!r}")
         if self.facts["wrong"]:
@@ -705,7 +713,7 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
     seed, done, sessions, failures = arguments.seed, 0, 0, 0
     kinds: Counter[str] = Counter()
     memory = 0
-    while done < arguments.n and time.monotonic() < until:
+    while done < arguments.n and time.monotonic() < until and not (arguments.first and failures):
         maker = Maker(seed)
         gdb = Gdb(world)
         failed = None
@@ -719,7 +727,7 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
             gdb.kill()
             world.end()
         if failed:
-            failures += report(seed, failed, gdb, world, arguments.verbose)
+            failures += report(seed, failed, gdb, world, arguments)
         memory = max(memory, gdb.memory)
         kinds.update(" ".join(line.split()[: 1 + line.startswith("kwatch")]) for line in gdb.log)
         done += len(gdb.log)
@@ -736,14 +744,18 @@ def churn(arguments: argparse.Namespace, world: World) -> int:
     return failures
 
 
-def report(seed: int, failed: str, gdb: Gdb, world: World, verbose: bool) -> bool:
+def report(seed: int, failed: str, gdb: Gdb, world: World, arguments: argparse.Namespace) -> bool:
     """Tell a failure; whether it is kwatch's."""
     kept = Path(tempfile.gettempdir()) / f"kwatch-churn-{seed}.txt"
     kept.write_text("\n\n".join(gdb.log) + "\n")
     print(f"seed {seed}: {failed}\n  after: {gdb.log[-1:]}\n  commands: {kept}", flush=True)
-    if verbose:
+    if arguments.verbose:
         print(gdb.text)
-    bare = replay(gdb.log, world, bare=True)
+    if arguments.no_bare:
+        return True
+    bare = None
+    for _ in range(3 if failed.startswith("gdb") else 1):  # what depends on its memory, or on time
+        bare = bare or replay(gdb.log, world, bare=True)
     print(f"  bare gdb: {bare or 'fine'}", flush=True)
     return not bare or not failed.startswith("gdb")
 
@@ -759,6 +771,8 @@ def main() -> int:
     )
     parser.add_argument("-replay", type=Path, help="run the commands of a failed session again")
     parser.add_argument("-programs", type=Path, help="the folder to build the programs in")
+    parser.add_argument("-first", action="store_true", help="end with the first failure")
+    parser.add_argument("-no-bare", action="store_true", help="replay no failure without kwatch")
     parser.add_argument("-bare", action="store_true", help="with -replay: without kwatch")
     parser.add_argument("-v", dest="verbose", action="store_true", help="show what gdb printed")
     arguments = parser.parse_args()

@@ -226,3 +226,18 @@ def test_slots_of_deleted_watchpoints_are_gdbs_until_the_next_resume(session):
         assert out.count("gdb's, until the next resume") == 2 and "not gdb's" not in out
         gdb.cmd("stepi")
         assert "gdb's" not in gdb.cmd("kwatch slots")
+
+
+def test_several_lengths_at_one_place_give_their_slots_back(session):
+    """gdb counts a slot twice, and frees it once, where its order of locations is a mixed one."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for size in (1, 8, 4):
+            gdb.cmd(f"watch *(char (*)[{size}]) &s.a")
+        gdb.cmd("watch s.b")  # blamed: the others are missed by gdb
+        gdb.cont()
+        gdb.cont()
+        gdb.cmd("delete")
+        gdb.cmd("stepi")
+        held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        assert held == []
