@@ -19,8 +19,7 @@ pytestmark = pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 
 @pytest.fixture
 def begun(session):
-    # Such a stop is at no breakpoint, whose commands could run.
-    with session("lost_trap", allow=("gdb.execute in the middle of a stop",)) as gdb:
+    with session("lost_trap") as gdb:
         gdb.run_to(f"lost_trap.c:{line('lost_trap.c', 'begin')}")
         gdb.cmd(f"break lost_trap.c:{line('lost_trap.c', 'end')}")
         yield gdb

@@ -2,8 +2,8 @@
 
 At its end gdb.execute runs the commands of the breakpoint that the program stands at
 (`bpstat_do_actions`): called between gdb's decision to stop and the end of the stop event, it
-resumes a program in the middle of its stop, and a gdb at a terminal hangs.  Only the language may
-be set there, while no breakpoint has commands (gdbfacts.may_execute).
+resumes a program in the middle of its stop, and a gdb at a terminal hangs.  Where no breakpoint has
+commands nothing can happen (gdbfacts.may_execute).
 """
 
 import sys
@@ -17,7 +17,7 @@ _execute = gdb.execute
 
 def execute(*args, **kwargs):
     frame = sys._getframe(1)
-    if args[0].startswith("set language ") and not any(bp.commands for bp in gdb.breakpoints()):
+    if not any(bp.commands for bp in gdb.breakpoints() or ()):
         frame = None
     while frame is not None:
         code = frame.f_code
