@@ -279,7 +279,9 @@ def test_a_thread_by_number_is_known_before_it_runs(session):
         gdb.run_to(f"trace.c:{line('trace.c', 'begin')}")
         gdb.cmd("kwatch -every place if $_thread == 3")
         gdb.run_out()
-        assert [t["thread"] for t in gdb.hits()] == [3] * (20 + 10 + 5), "gdb was not asked"
+        assert [t["thread"] for t in gdb.stops()] == [3] * (20 + 10 + 5)
+        if not os.environ.get("KWATCH_EMULATED"):  # there, Linux 5.10 has told of others as well
+            assert len(gdb.hits()) == len(gdb.stops()), "gdb was not asked"
         assert gdb.list()[2]["hits"] == 4 * (20 + 10 + 5)
 
 
