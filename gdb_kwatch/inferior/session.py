@@ -322,6 +322,8 @@ class Session:
 
     def settled(self) -> None:
         """After the arbiter was asked for something: carry it out in every inferior, and tell."""
+        if not self.connected:
+            return
         self.registry.aim()
         self.registry.serve()
         if len(gdb.inferiors()) > 1:

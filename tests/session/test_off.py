@@ -291,3 +291,10 @@ def test_location_that_was_set_before_the_program_had_its_place(session):
         row = gdb.list()[1]
         assert row["state"] == "address expired"
         assert int(row["address"], 16) < 0x100000
+
+
+def test_a_setting_while_it_is_off_makes_no_sentinels(session):
+    with session("simultaneous") as gdb:
+        gdb.cmd("kwatch off")
+        gdb.cmd("set kwatch policy simple")
+        assert gdb.evaluate("[b.number for b in gdb.breakpoints() or ()]") == []
