@@ -271,6 +271,7 @@ class Session:
     def at_cont(self, event: gdb.ContinueEvent) -> None:
         """gdb resumes the program; where no stop follows, that has failed."""
         self._resumed = True
+        self.engine.resumes += 1
         if by_value.BY_VALUE in self._told:
             self.engine.backwards = by_value.goes_back()
         gdbfacts.stopping = False

@@ -115,6 +115,9 @@ class Engine:
         self.backwards = False  # a replay goes back
         self._stood: set[int] = set()  # the watchpoints at which the program stands
         self._reported: set[int] = set()  # those that gdb itself has judged, and stops at
+        self.resumes = 0  # how often gdb has resumed a program
+        self._late: list[Watch] = []  # gdb is still to move them
+        self._late_since = 0
         # Whether a counter has hits of a watchpoint that are still to be told.
         self.untold_elsewhere: Callable[[Watch], bool] = lambda watch: False
         # What a counter has seen at the instruction of a stopped thread, and the numbers of those
@@ -189,6 +192,8 @@ class Engine:
             return False  # 10.1 calls `stop` also at fork, exec and system-call events
         if by_value.recording():
             return False
+        if self._late:
+            self._arrive()
         inferior = gdb.selected_inferior()
         number = inferior.num
         plan = self.registry.plans.get((number, key)) or self.registry.plan(lwp, (number, key))
@@ -342,35 +347,54 @@ class Engine:
         sentinels and by gdb.  What it looks at for the trap of ``touches`` it moves itself; and
         the watchpoint at which the program stands is not to be moved (see `mend`).
         """
+        if touches is None:
+            self._arrive()
         inferior = gdb.selected_inferior()
-        late = [watch for watch in watches if watch.late]
         moved = [w for w in watches if w.way is not None and w.way.is_another(inferior)]
-        if not moved and not late:
+        if not moved:
             return
-        for watch in late:
-            watch.late = False  # gdb has resumed since
         before = [watch.regions for watch in moved]
         for watch in moved:
             self.registry.move(watch)
-        moved = [watch for watch, regions in zip(moved, before) if watch.regions != regions]
+        moved = [w for w, was in zip(moved, before) if w.regions != was or w.chooses]
         touched = {touch.number for touch in touches or ()}
         by_gdb = self._stood if touches is None else {t.number for t in touches if t.blamed}
         stale = []
         for watch in moved:
+            if watch.chooses:
+                self._wait_for_gdb(watch)  # only its locations tell
+                continue
             if watch.number in by_gdb or watch.lvalue is None:
                 continue
             told = watch.number in touched or watch.lvalue.read(inferior) == watch.last
             if told and self.registry.follows(watch):
                 stale.append(watch)
             else:
-                watch.late = True  # a change with no trap, or of a trap to come: gdb is to see it
+                self._wait_for_gdb(watch)  # a change with no trap, or of a trap to come
 
         def let_go() -> None:
             for watch in stale:
                 self._mend(watch)
 
-        if moved or late:
+        if moved:
             self.registry.aim(let_go)
+
+    def _wait_for_gdb(self, watch: Watch) -> None:
+        """Let no sentinel stand for it until gdb has resumed, and so moved it."""
+        watch.late = True
+        self._late.append(watch)
+        self._late_since = self.resumes
+
+    def _arrive(self) -> None:
+        """gdb has resumed since: what waited for that stands where gdb does."""
+        if not self._late or self._late_since == self.resumes:
+            return
+        late, self._late = self._late, []
+        for watch in late:
+            watch.late = False
+            if watch.chooses and watch.bp.is_valid() and watch.enabled:
+                self.registry.move(watch, moved=False)
+        self.registry.aim()
 
     def _lend_commands(self, stop: Stop, sentinel: Sentinel) -> None:
         """Let gdb run the commands of the watchpoints that it missed, once, as the sentinel's."""

@@ -6,6 +6,7 @@ dlclose gdb frees these, and up to 16 it reads the expression once more at the n
 segmentation fault or an endless loop, sooner or later, as memory happens to be used again (seen on
 10.1, 13.1 and 16.3, without kwatch; kwatch's own use of memory only changes when).  gdb 17 parses
 all watchpoints again when a library is gone (``solib_add``); here that is done for older ones.
+Where the place comes back, its old value is then ``<unreadable>``, as gdb 18.1 alone has it too.
 
 There is no event at the right time: gdb.events.free_objfile (13) comes while a lookup may still
 find the symbols, in the source file that was shown last.  But gdb drops its reference to the

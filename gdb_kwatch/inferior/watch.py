@@ -13,7 +13,7 @@ import gdb
 
 from gdb_kwatch.core.arbiter import NATIVE, NORMAL, Request
 from gdb_kwatch.core.debugreg import Piece
-from gdb_kwatch.core.expression import tokens_of
+from gdb_kwatch.core.expression import chooses, tokens_of
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts
@@ -150,6 +150,11 @@ class Watch:
     def watched(self) -> str:
         """The expression without -location."""
         return _LOCATION.sub("", str(self.bp.expression))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether only gdb's locations tell which of its parts are watched."""
+        return self.way is not None and chooses(self.watched)
 
     @property
     def is_location(self) -> bool:

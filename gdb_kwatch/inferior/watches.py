@@ -335,11 +335,11 @@ class Registry:
         """The watchpoints of the current program whose place may move."""
         return [w for w in self.here() if w.way is not None and w.in_registers and not w.wandering]
 
-    def move(self, watch: Watch) -> None:
+    def move(self, watch: Watch, moved: bool = True) -> None:
         """Work out its place anew; what it was told to hold stays, as a change of it is still to
         be judged."""
         last = watch.last
-        self.resolve(watch, moved=True)
+        self.resolve(watch, moved)
         watch.last = last
 
     def _without_process(self, watch: Watch) -> None:

@@ -217,6 +217,15 @@ def test_the_end_of_a_list(session, expression):
     assert ("4", "<unreadable>") in values
 
 
+def test_what_is_chosen_changes(session):
+    """A condition on the way: gdb watches another part from then on, with three slots and more."""
+    commands = ["watch x ? first.w : cur->v", "watch second.w"]
+    bare = stops_of(session, FIXTURE, "main", commands, kwatch=False)
+    ours = stops_of(session, FIXTURE, "main", commands)
+    assert len(bare) == 1
+    assert without_blocks(ours) == bare
+
+
 def test_one_that_waits_is_not_hit(session):
     """The pointer that it shares is in a register for others; and without a process nobody gets a
     slot."""
