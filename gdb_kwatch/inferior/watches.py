@@ -411,6 +411,8 @@ class Registry:
         """Compare one that was worked out when gdb had yet to do so: it has, when it resumed the
         program, if the place is still that of the last stop."""
         regions, watch.to_check = watch.to_check, ()
+        if not watch.enabled:
+            return  # it stands nowhere
         if watch.lvalue is not None and regions and watch.lvalue.regions == regions:
             self._check_against_gdb(watch)
             watch.unchecked = False

@@ -28,11 +28,14 @@ def test_unloaded_and_loaded_again(session, lines):
         # Once more, from the start: the library is not there yet.
         gdb.cmd("run again")
         gdb.run_out()
+        # gdb 10 does not say that a library goes: a condition in the kernel is still tested there
+        # when the loader clears the same place for the next one.
         written = [
             (hit["old"], hit["new"], trap["line"])
             for trap in gdb.hits()
             for hit in trap["hits"]
             if hit["number"] == (3 if lines[0].startswith("watch place") else 2)
+            and "library" in (trap["file"] or "")
         ]
         stored = line("dlopen_global_library.c", "library store")
         expected = [("0", "41", stored), ("0", "42", stored)] * 2
