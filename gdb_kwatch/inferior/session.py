@@ -91,6 +91,7 @@ class Session:
             inferior_call=self.at_inferior_call,
             before_prompt=self.at_prompt,
             cont=self.at_cont,
+            new_thread=self.at_new_thread,
         )
         self._resting = Handlers(before_prompt=self.rest)
         self._mending = Handlers(before_prompt=self.at_robbed)
@@ -267,6 +268,11 @@ class Session:
             self.registry.slots.note(watch, self.registry.slots.why_waiting(watch))
         self._warn_about(watch)
         self.tell()
+
+    @guarded()
+    def at_new_thread(self, event: gdb.NewThreadEvent) -> None:
+        """From the second one on, places may move while gdb handles a trap."""
+        self.registry.give_way()
 
     def at_cont(self, event: gdb.ContinueEvent) -> None:
         """gdb resumes the program; where no stop follows, that has failed."""

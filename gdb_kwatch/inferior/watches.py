@@ -540,7 +540,7 @@ class Registry:
             return
         wanted: set[Piece] = set()
         if gdb.selected_inferior().pid and gdbfacts.hardware_allowed():
-            wanted = self._wanted(current)
+            wanted = self._wanted(current) - self._outrun()
         if len(self.pieces_in_use()) + self.slots.lost_slots() > SLOTS:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         if let_go is not None:
@@ -556,6 +556,29 @@ class Registry:
         if late:
             self.aim()
         return late
+
+    def _outrun(self) -> set[Piece]:
+        """The places that other threads may move after a trap was judged and before gdb resumes,
+        where no slot is left for a sentinel that comes too late: there gdb alone watches.
+
+        They run on while gdb handles the trap of one (infrun, with a target in non-stop mode).
+        """
+        if len(gdb.selected_inferior().threads()) < 2:
+            return set()
+        moving = self.moving()
+        loose = {piece for watch in moving for r in watch.regions[1:] for piece in r.pieces()}
+        for watch in self.here():
+            if watch not in moving and not watch.waits:
+                loose -= watch.pieces
+        free = SLOTS - len(self.pieces_in_use()) - self.slots.lost_slots()
+        return loose if len(loose) > free else set()
+
+    def give_way(self) -> None:
+        """Take out the sentinels that would come too late; nothing is enabled."""
+        pool, loose = self.pool(), self._outrun()
+        if pool is not None and loose:
+            self.plans.clear()
+            pool.keep({s.piece for s in pool.sentinels if s.piece is not None} - loose)
 
     def reseat(self) -> None:
         """Have gdb give out its slots anew, from DR0 on.

@@ -256,3 +256,11 @@ def test_all_that_a_relocation_hits(session):
         assert "Old value =" not in out
         assert out.count("elf_dynamic_do_") <= 1
         assert [entry["hits"] for entry in gdb.list().values()] == [1, 1]
+
+
+def test_a_pointer_that_another_thread_aims(session):
+    """All four slots in use; at a trap of one thread the other has moved the place already."""
+    commands = ["watch cur->v", "watch x if x < 0", "watch y"]
+    bare = stops_of(session, "pointer_of_threads", "main", commands, kwatch=False)
+    assert len(bare) == 2
+    assert stops_of(session, "pointer_of_threads", "main", commands) == bare
