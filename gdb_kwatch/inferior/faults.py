@@ -18,11 +18,13 @@ def report(where: str, error: BaseException) -> None:
     global _last
     _last = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     line = f"internal fault, {type(error).__name__} in {where}: {error}".replace("\n", " ")
+    kind = line
     if isinstance(error, OSError):
         line = f"the system refused: {error.strerror} ({error.filename or where})"
-    if line in _told:
+        kind = error.strerror or line  # one refusal is met in many places
+    if kind in _told:
         return
-    _told.add(line)
+    _told.add(kind)
     gdb.write(
         f"kwatch: {line} ('kwatch doctor -traceback' shows it whole)\n",
         gdb.STDERR,

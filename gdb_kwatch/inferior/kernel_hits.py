@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gdb
 
+from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import perf_event, signals
 from gdb_kwatch.linux.perf_event import PerfError
@@ -23,6 +24,7 @@ from .kernel_conditions import NOT_OURS, Judged, uses_kernel_names
 from .kernel_stops import StopSignal
 from .kernel_traps import Hand, KernelTraps
 from .kernel_watch import BY_USER, FUNCTION, HAS_OBJECTS, KernelWatch, Listed, make_catchpoint
+from .thread_events import Count
 
 if TYPE_CHECKING:
     from .session import Session
@@ -348,7 +350,12 @@ class KernelHits:
         late = 0
         for lwp, (inferior, _) in list(self.arming.threads.items()):
             if inferior == event.inferior.num:
-                for piece, count in self.events.fresh(lwp).items():
+                counts: dict[Piece, Count] = {}
+                try:
+                    counts = self.events.fresh(lwp)
+                except PerfError as error:
+                    faults.report("the last count of a thread", error)
+                for piece, count in counts.items():
                     if not self.programs.judges(piece.rw):
                         late += count.total
                         for watch in self.arming.all():

@@ -175,8 +175,9 @@ class ByBpf:
         return max(one.word(filters.STATE) for one in self.filters)
 
     def finish(self) -> None:
-        for one in self.filters:
-            one.take_off()
+        with contextlib.ExitStack() as each:  # each of them, even if one raises
+            for one in self.filters:
+                each.callback(one.take_off)
 
     def close(self) -> None:
         for one in self.filters:
@@ -225,11 +226,13 @@ class ByPerfRing:
     def leave(self, pid: int) -> None:
         self._pids.discard(pid)
         left = [(number, event) for number, event, of in self.events if of == pid]
-        self._hits += sum(event.count() for _, event in left)
-        self._last += [(number, *event.samples()) for number, event in left]
-        for _, event in left:
-            event.close()
         self.events = [each for each in self.events if each[2] != pid]
+        self._last += [(number, *event.samples()) for number, event in left]
+        try:
+            self._hits += sum(event.count() for _, event in left)
+        finally:
+            for _, event in left:
+                event.close()
 
     def _put_on(self, pid: int, lwp: int) -> None:
         for number, target in enumerate(self.targets):
@@ -296,13 +299,16 @@ class ByPerfRing:
         return 0
 
     def finish(self) -> None:
-        self._hits = self.hits()
-        for _, event, _ in self.events:
-            event.close()
-        self.events = []
+        try:
+            self._hits = self.hits()
+        finally:
+            for _, event, _ in self.events:
+                event.close()
+            self.events = []
 
     def close(self) -> None:
-        self.finish()
+        with contextlib.suppress(OSError):  # of its counts
+            self.finish()
         if self._connected:
             self._connected = False
             gdb.events.new_thread.disconnect(self._new)
@@ -333,12 +339,16 @@ class ByStops:
         self.pack: Callable[..., bytes] = lambda *_: b""
         self.watches = []
         self.observers: list[Observer] = []
-        for number, target in enumerate(targets):
-            size = str(target.region.length)
-            wanted = Request(hex(target.region.address), request.access, size=size, condition="0")
-            watch = set_watch(session, wanted, by_stops=True)
-            self.watches.append(watch)
-            self.observers.append(Observer(session, watch.number, self._seer(number, target)))
+        try:
+            for number, target in enumerate(targets):
+                address, size = hex(target.region.address), str(target.region.length)
+                wanted = Request(address, request.access, size=size, condition="0")
+                watch = set_watch(session, wanted, by_stops=True)
+                self.watches.append(watch)
+                self.observers.append(Observer(session, watch.number, self._seer(number, target)))
+        except BaseException:
+            self.close()
+            raise
 
     def _seer(self, number: int, target: Target) -> Callable[[Quiet, int], None]:
         size = target.region.length
@@ -639,7 +649,12 @@ class Trace:
         """No more is recorded; the slots are free.  By gdb's main thread."""
         if isinstance(self.recorder, ByPerfRing):
             self.drain()  # a ring goes with its event
-        self._finish(why)
+        try:
+            self._finish(why)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._connected:
             self._connected = False
             self._thread.stop()
@@ -653,7 +668,8 @@ class Trace:
 
     def close(self) -> None:
         """Forget it all."""
-        self.end("forgotten")
+        with contextlib.suppress(OSError):
+            self.end("forgotten")
         self.recorder.close()
         self.store.close()
 

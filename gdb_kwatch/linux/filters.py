@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import functools
 import os
 import signal
@@ -23,38 +25,57 @@ _TASK = 8192  # bytes of a task_struct that are searched
 _MASKS = (0x6D5B_3A7C_2A93_A8D5, 0x1B2E_95D8_5528_7A22)
 _FIRST_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO
 
+# What says nothing of the kernel.
+_PASSING = (
+    *(errno.EINTR, errno.EAGAIN, errno.EIO, errno.ENOMEM, errno.ENOSPC, errno.EMFILE),
+    *(errno.ENFILE, errno.ESRCH),
+)
+
 # In the order in which they are tried: what the kernel may have, best first.
 _KERNELS = (Kernel(True, True), Kernel(True, False), Kernel(False, False))
 
 
-@functools.lru_cache(maxsize=1)
 def kernel() -> Kernel:
-    """What this kernel's BPF can do, tried.  Raises BpfError where it cannot be used at all."""
+    """What this kernel's BPF can do, tried once.  Raises OSError where it cannot be used at all."""
+    blocked = None
+    with contextlib.suppress(OSError):
+        blocked = _place_of_blocked()
+    return replace(_able(), blocked=blocked)
+
+
+@functools.lru_cache(maxsize=1)
+def _able() -> Kernel:
     error: Exception | None = None
     layout = filters.RecordLayout(8)
     memory = bpf.Memory(filters.HEAD)
-    ring = bpf.Ring(4096, layout.size)
-    maps = {filters.MEMORY: memory.fd, filters.RING: ring.fd}
+    ring: bpf.Ring | None = None
     try:
+        ring = bpf.Ring(4096, layout.size)
+        maps = {filters.MEMORY: memory.fd, filters.RING: ring.fd}
         for able in _KERNELS:
             able = replace(able, namespace=_namespace())
             try:
                 code = filters.recording(Source(0, 8), able, 0, layout).assemble(maps)
                 os.close(bpf.load(code))
             except bpf.BpfError as failed:
+                if failed.errno in _PASSING:
+                    raise
                 error = error or failed
             else:
-                return replace(able, blocked=_place_of_blocked())
+                return able
     finally:
-        ring.close()
+        if ring is not None:
+            ring.close()
         memory.close()
     assert error is not None
     raise error
 
 
+@functools.lru_cache(maxsize=1)
 def _place_of_blocked() -> int | None:
     """Where this kernel's task_struct has the mask of the signals that a thread blocks: looked up
-    in this thread's own, with masks that stand nowhere else.  None where that fails."""
+    in this thread's own, with masks that stand nowhere else.  None where that fails; raises
+    OSError where it failed in passing."""
     memory = bpf.Memory(filters.HEAD + _TASK)
     event = None
     program = -1
@@ -75,7 +96,9 @@ def _place_of_blocked() -> int | None:
             places = {8 * n for n, value in enumerate(words) if value == mask}
             found = places if found is None else found & places
         return found.pop() if found is not None and len(found) == 1 else None
-    except OSError:
+    except OSError as error:
+        if error.errno in _PASSING:
+            raise
         return None
     finally:
         if event is not None:
@@ -204,20 +227,23 @@ class Filter:
         """Give the slots back, all or those of some threads; the counts stay."""
         gone = [lwp for lwp in (self.events if lwps is None else lwps) if lwp in self.events]
         events = [event for lwp in gone for event in self.events[lwp]]
-        for event in events:
-            event.disable()  # else one may come between its count and its end
-        if len(gone) == len(self.events):
-            self._ended = self.hits()
-        else:
-            self._ended += sum(event.count() for event in events)
-        for lwp in gone:
-            del self.events[lwp]
-        for event in events:
-            event.close()
+        try:
+            for event in events:
+                event.disable()  # else one may come between its count and its end
+            if len(gone) == len(self.events):
+                self._ended = self.hits()
+            else:
+                self._ended += sum(event.count() for event in events)
+        finally:
+            for lwp in gone:
+                del self.events[lwp]
+            for event in events:
+                event.close()
 
     def close(self) -> None:
-        """Leave nothing behind."""
-        self.take_off()
+        """Leave nothing behind.  Never raises: nobody asks for its counts any more."""
+        with contextlib.suppress(OSError):
+            self.take_off()
         if self.program >= 0:
             os.close(self.program)
             self.program = -1

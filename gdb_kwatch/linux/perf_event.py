@@ -13,7 +13,8 @@ import fcntl
 import mmap
 import os
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -219,6 +220,18 @@ class Request:
         return struct.pack(ATTR_FORMAT, *(values.get(name, 0) for name, _ in ATTR_FIELDS))
 
 
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """A refusal as PerfError, where it is one of a call on an event that is open."""
+    try:
+        yield
+    except ProcessLookupError as error:
+        raise NoThread(error.errno or errno.ESRCH, "the thread has ended") from None
+    except OSError as error:
+        number = error.errno or 0
+        raise PerfError(number, f"{what} is refused: {os.strerror(number)}") from None
+
+
 def _open(attr: bytes, lwp: int, cpu: int) -> int:
     """The bare system call; returns a descriptor, or minus an errno."""
     buffer = ctypes.create_string_buffer(attr, len(attr))
@@ -307,25 +320,30 @@ class Event:
         """Have each hit send signal ``number`` to the thread itself.
 
         Its siginfo has si_code POLL_IN and si_fd this descriptor (``send_sigio_to_task``)."""
-        fcntl.fcntl(self.fd, _F_SETOWN_EX, struct.pack("ii", F_OWNER_TID, self.lwp))
-        fcntl.fcntl(self.fd, _F_SETSIG, number)
-        flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
-        fcntl.fcntl(self.fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+        with _told("a signal for a perf event"):
+            fcntl.fcntl(self.fd, _F_SETOWN_EX, struct.pack("ii", F_OWNER_TID, self.lwp))
+            fcntl.fcntl(self.fd, _F_SETSIG, number)
+            flags = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
 
     def enable(self) -> None:
-        fcntl.ioctl(self.fd, IOC_ENABLE, 0)
+        with _told("a perf event"):
+            fcntl.ioctl(self.fd, IOC_ENABLE, 0)
 
     def disable(self) -> None:
-        fcntl.ioctl(self.fd, IOC_DISABLE, 0)
+        with _told("the end of a perf event"):
+            fcntl.ioctl(self.fd, IOC_DISABLE, 0)
 
     def set_bpf(self, program: int) -> None:
         """Let a BPF program (its descriptor) decide whether a hit signals and is recorded; it is
         counted all the same."""
-        fcntl.ioctl(self.fd, IOC_SET_BPF, program)
+        with _told("a BPF program on a perf event"):
+            fcntl.ioctl(self.fd, IOC_SET_BPF, program)
 
     def count(self) -> int:
         """How often it was hit; the last count where the thread has ended."""
-        data = os.read(self.fd, 8)
+        with _told("the count of a perf event"):
+            data = os.read(self.fd, 8)
         # 0 bytes: a pinned event that lost its place (``perf_read_hw``, PERF_EVENT_STATE_ERROR).
         return int.from_bytes(data, "little") if data else self.seen
 

@@ -7,8 +7,9 @@ own that watches the variable.  One called just as a subcommand is reached by ``
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import takewhile
 from typing import Any
 
@@ -22,6 +23,20 @@ from gdb_kwatch.inferior.setting import set_watch
 
 from .report import count_of
 from .views import Views, write_out
+
+
+def refusals_told(invoke: Callable[..., None]) -> Callable[..., None]:
+    """What the system refuses in the middle of a command is an error of that command, in words."""
+
+    @functools.wraps(invoke)
+    def told(self: Any, argument: str, from_tty: bool) -> None:
+        try:
+            invoke(self, argument, from_tty)
+        except OSError as error:
+            place = f" ({error.filename})" if error.filename else ""
+            raise gdb.GdbError(f"The system refused: {error.strerror}{place}.") from None
+
+    return told
 
 
 class Kwatch(gdb.Command):
@@ -69,6 +84,7 @@ class Kwatch(gdb.Command):
     def complete(self, text: str, word: str | None) -> list[str]:
         return completions(text, word)
 
+    @refusals_told
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
         self.set(argument)
@@ -111,6 +127,10 @@ class Subcommand(gdb.Command):
     options: tuple[str, ...] = ("-json",)
     takes = NOTHING
 
+    def __init_subclass__(cls) -> None:
+        if "invoke" in cls.__dict__:
+            cls.invoke = refusals_told(cls.invoke)  # type: ignore[method-assign]
+
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
         super().__init__(f"kwatch {self.word}", gdb.COMMAND_BREAKPOINTS)
         self.kwatch = kwatch
@@ -137,6 +157,7 @@ class Subcommand(gdb.Command):
         """What may come after these words of it, for completion."""
         return self.takes
 
+    @refusals_told
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
         if argument[:1] and argument[0] in _GOES_ON:

@@ -320,11 +320,13 @@ class Who:
             if live is not None:
                 live.close()
             followed()
-            found.take(watching.rows())
-            hits, lost = watching.hits(), watching.lost()
-            other, untested = watching.seen() - hits, condition.told(watching.state())
-            watching.close()
-            found.numbers.close()
+            try:
+                found.take(watching.rows())
+                hits, lost = watching.hits(), watching.lost()
+                other, untested = watching.seen() - hits, condition.told(watching.state())
+            finally:
+                watching.close()
+                found.numbers.close()
         self.last = found
         note(run.said)
         if request.json:

@@ -1,6 +1,6 @@
 """Every errno at every call of the kernel's interfaces, once and for good; and SIGKILL at each.
 
-    python3 tests/matrix/faults.py [-every N]    (about 15 minutes)
+    python3 tests/matrix/faults.py [-every N] [-part ptrace | bpf]    (-every 1: an hour)
 
 Plays tests/session/injector.py in the gdb on PATH (KWATCH_GDB), says how many rounds there were and
 what went wrong, and ends with 1 if anything did.
@@ -21,27 +21,32 @@ sys.path.insert(0, str(CHECKOUT))
 
 from fixtures.build import build  # noqa: E402
 
+PARTS = {"ptrace": False, "bpf": True}
 SCRIPT = """
 import sys
 sys.path.append({session!r})
 import injector
-one, first = injector.rounds({every}, injector.ERRORS, [1])
-two, second = injector.rounds({every}, injector.ERRORS, [1000])
-three, third = injector.rounds({every}, ["KILL"], [1])
-for text in first + second + third:
+count, wrong = 0, []
+for kernel in {parts}:
+    for errors, lengths in (injector.ERRORS, [1, 1000]), (["KILL"], [1]):
+        played, found = injector.rounds({every}, errors, lengths, kernel)
+        count, wrong = count + played, wrong + found
+for text in wrong:
     print("WRONG", text)
-print("ROUNDS", one + two + three, len(first + second + third))
+print("ROUNDS", count, len(wrong))
 """
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("-every", type=int, default=1, help="only each Nth call (default: 1)")
+    parser.add_argument("-part", choices=list(PARTS), help="only watchpoints, or only perf and BPF")
     arguments = parser.parse_args()
+    parts = [PARTS[arguments.part]] if arguments.part else list(PARTS.values())
     with tempfile.TemporaryDirectory(prefix="kwatch-faults-") as name:
         script = Path(name, "faults.py")
         session = str(CHECKOUT / "tests" / "session")
-        script.write_text(SCRIPT.format(session=session, every=arguments.every))
+        script.write_text(SCRIPT.format(session=session, every=arguments.every, parts=parts))
         plugin = CHECKOUT / "gdb_kwatch" / "gdbinit.py"
         program = build("blamed_unchanged", Path(name))
         gdb = shlex.split(os.environ.get("KWATCH_GDB", "gdb"))

@@ -11,29 +11,54 @@ import ctypes
 import errno
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import gdb
 
 from gdb_kwatch.inferior import faults
-from gdb_kwatch.linux import perf_event, ptrace
+from gdb_kwatch.linux import bpf, filters, perf_event, ptrace, signals
 from gdb_kwatch.ui import plugin
 
 ERRORS = ("EPERM", "ESRCH", "EIO", "ENOSPC", "EINTR")
 SHOWN = ("Traceback", "Python Exception", "Error occurred in Python", "internal fault", "$_kwatch")
 
 
+class Module:
+    """A module of Python's as one of kwatch's sees it, for functions of it to be exchanged."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+for module in (perf_event, bpf):
+    module.fcntl = Module(module.fcntl)
+    module.os = Module(module.os)
+
+
 class Calls:
-    """Every call that the plugin makes of ptrace and perf_event_open, counted.
+    """Every call that the plugin makes of ptrace, perf and BPF, counted; closing never fails.
 
     At call number ``at`` (and ``times`` - 1 after it) ``do`` happens: an errno's name, or KILL.
     """
 
+    # Where a call is to be had, and what it returns when it fails; None: it raises OSError.
     SEAMS = (
         (ptrace, "call", -1),
         (ptrace, "_quick", (1 << 64) - 1),
         (perf_event._libc, "syscall", -1),
+        (perf_event._libc, "mmap", (1 << 64) - 1),
+        (perf_event.fcntl, "fcntl", None),
+        (perf_event.fcntl, "ioctl", None),
+        (perf_event.os, "read", None),
+        (bpf, "_call", -1),
+        (bpf.fcntl, "ioctl", None),
+        (signals, "_libc_call", -1),  # tgkill
     )
 
     def __init__(self) -> None:
@@ -45,7 +70,7 @@ class Calls:
     def set(self, at: int, do: str, times: int) -> None:
         self.at, self.do, self.times, self.count = at, do, times, 0
 
-    def counted(self, real: Any, bad: int) -> Any:
+    def counted(self, real: Any, bad: int | None) -> Any:
         def call(*arguments: Any) -> int:
             number = self.count
             self.count += 1
@@ -55,7 +80,10 @@ class Calls:
                     if pid:
                         os.kill(pid, signal.SIGKILL)
                 else:
-                    ctypes.set_errno(getattr(errno, self.do))
+                    number_of = getattr(errno, self.do)
+                    if bad is None:
+                        raise OSError(number_of, os.strerror(number_of))
+                    ctypes.set_errno(number_of)
                     return bad
             return real(*arguments)
 
@@ -74,6 +102,20 @@ def play(commands: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
 START = ("delete", "tbreak main", "run", "kwatch pair.a", "watch pair.b")
 GO = ("continue", "continue")
 LOOK = ("kwatch list", "kwatch slots", "kwatch verify", "kwatch hits", "info watchpoints")
+# The same by perf and BPF: hits by the kernel, a condition in it, a trace, and who touches it.
+KERNEL = (
+    *("set kwatch kernel-conditions auto", "delete", "tbreak main", "run", "kwatch -k pair.a"),
+    *("kwatch pair.b if pair.b >= 0", "kwatch trace pair.a", "continue"),
+)
+KERNEL_LOOK = (
+    *("continue", *LOOK, "kwatch trace summary", "kwatch trace stop", "tbreak main", "run"),
+    "kwatch who -for 5 pair.a",
+)
+KERNEL_LAST = ("delete", "set kwatch kernel-conditions off")
+SET = {"pair.a": "kwatch -k pair.a", "pair.b": "kwatch pair.b if pair.b >= 0"}
+NEW = {"pair.a": {"1", "2"}, "pair.b": {"5"}}
+# What says that hits may be missed.
+SAID = ("is disabled", "not armed on every thread", "watches nothing", "the system refused")
 
 
 def value(name: str) -> int | None:
@@ -83,15 +125,31 @@ def value(name: str) -> int | None:
         return None
 
 
+def descriptors() -> Counter[str]:
+    """What this process has open, by its kind."""
+    names: Counter[str] = Counter()
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            names[os.readlink(f"/proc/self/fd/{number}")] += 1
+    return names
+
+
+def bpf_open() -> int:
+    """Programs and maps; the last trace keeps some."""
+    return sum(count for name, count in descriptors().items() if "bpf" in name)
+
+
 class Round:
     """One session with faults and one without; ``wrong`` says what was not as it must be."""
 
-    def __init__(self, calls: Calls, at: int, do: str, times: int) -> None:
+    def __init__(self, calls: Calls, at: int, do: str, times: int, kernel: bool = False) -> None:
         self.wrong: list[str] = []
         self.said: list[str] = []
         faults._told.clear()
+        for tried in (filters._able, filters._place_of_blocked):
+            tried.cache_clear()  # what the kernel can do is tried anew, and may fail
         calls.set(at, do, times)
-        text = self.faulty(do)
+        text = self.by_kernel(do) if kernel else self.faulty(do)
         made = calls.count
         calls.set(-1, "", 0)
         lines = [line for line in text.split("\n") if line.startswith(("kwatch: ", "warning: kw"))]
@@ -100,6 +158,9 @@ class Round:
             self.wrong.append(f"{len(lines)} lines: {lines}")
         self.wrong += [f"{word} was shown" for word in SHOWN if word in text]
         self.calls = made
+        self.text = text
+        if kernel:
+            self.healthy_by_kernel()
         self.healthy()
 
     def faulty(self, do: str) -> str:
@@ -114,6 +175,42 @@ class Round:
         for _, answer, _ in play((*GO[1:], *LOOK)):
             text += answer
         return text
+
+    def by_kernel(self, do: str) -> str:
+        """What is refused is said, and nothing of it stays."""
+        text, refused = "", set()
+        for command, answer, error in play(KERNEL):
+            text += answer
+            if error:
+                refused.add(command)
+        self.set = {name for name, command in SET.items() if command not in refused}
+        gone = do in ("KILL", "ESRCH") or any(said in text for said in SAID)
+        if "pair.a" in self.set and not gone and value("pair.a") not in (0, 1):
+            self.wrong.append(f"it went by: pair.a is {value('pair.a')}")
+        for _, answer, _ in play(KERNEL_LOOK):
+            text += answer
+        return text
+
+    def healthy_by_kernel(self) -> None:
+        """Each that was set sees its hits in the next run, or was said to be disabled."""
+        there = {w.expression for w in plugin.session.registry.watches.values() if w.enabled}
+        if self.set - there and not any(said in self.text for said in SAID):
+            self.wrong.append(f"lost, and nothing was said: {self.set - there}")
+        history = plugin.session.engine.history
+        before = history.count
+        for command, answer, error in play(("tbreak main", "run", *GO)):
+            if error and self.set & there:
+                self.wrong.append(f"afterwards {command!r} fails: {answer}")
+        traps = history.last(history.count - before)
+        for name in self.set & there:
+            seen = {hit.new for trap in traps for hit in trap.hits if hit.expression == name}
+            if not seen >= NEW[name]:
+                self.wrong.append(f"afterwards {name} has the hits {seen}")
+        for _ in play(KERNEL_LAST):
+            pass
+        left = [name for name, count in descriptors().items() if "perf_event" in name and count]
+        if left:
+            self.wrong.append(f"descriptors are left open: {left}")
 
     def healthy(self) -> None:
         there = {bp.expression for bp in gdb.breakpoints() or () if bp.number > 0}
@@ -134,21 +231,28 @@ class Round:
             self.wrong.append(f"afterwards the hits are {hits}")
 
 
-def rounds(every: int, errors: Iterable[str], lengths: Iterable[int]) -> tuple[int, list[str]]:
+def rounds(
+    every: int, errors: Iterable[str], lengths: Iterable[int], kernel: bool = False
+) -> tuple[int, list[str]]:
     """All rounds; how many there were, and what went wrong in them.
 
-    ``every``: only each such call, from a different one on for each errno.
+    ``every``: only each such call, from a different one on for each errno.  ``kernel``: by perf and
+    BPF.
     """
     calls = Calls()
     for setting in ("confirm off", "pagination off", "print thread-events off"):
         gdb.execute(f"set {setting}")
-    total = Round(calls, -1, "", 0).calls
+    total = Round(calls, -1, "", 0, kernel).calls
+    first = bpf_open()
     count, wrong = 0, []
     for times in lengths:
         for n, do in enumerate(errors):
             for at in range(n % every, total, every):
-                played = Round(calls, at, do, times)
+                played = Round(calls, at, do, times, kernel)
                 count += 1
                 what = f"{do} at call {at} of {total}, {times} times"
                 wrong += [f"{what}: {text}" for text in played.wrong]
+                if bpf_open() > first:
+                    wrong.append(f"{what}: {bpf_open() - first} descriptors of BPF are left open")
+                    first = bpf_open()
     return count, wrong

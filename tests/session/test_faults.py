@@ -11,6 +11,10 @@ import re
 import pytest
 from harness import ROOT
 
+from gdb_kwatch.linux import filters as kernel
+
+REFUSED = kernel.why_no_stops()
+
 INJECT = f"""
 import sys
 sys.path.append({str(ROOT / "tests" / "session")!r})
@@ -31,6 +35,21 @@ def test_each_kernel_call_fails_in_turn(session, times):
 def test_killed_at_each_point(session):
     with session("blamed_unchanged") as gdb:
         gdb.python(INJECT % "6, ['KILL'], [1]", timeout=240)
+        assert gdb.evaluate("wrong") == []
+        assert gdb.evaluate("count") > 8
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+@pytest.mark.parametrize("part", ["once", "for good", "killed"])
+def test_calls_of_perf_and_bpf_fail_in_turn(session, part):
+    """A kwatch by perf, a condition in the kernel, a trace and `kwatch who`."""
+    rounds = {
+        "once": "83, injector.ERRORS, [1], True",
+        "for good": "89, injector.ERRORS, [1000], True",
+        "killed": "19, ['KILL'], [1], True",
+    }
+    with session("blamed_unchanged") as gdb:
+        gdb.python(INJECT % rounds[part], timeout=240)
         assert gdb.evaluate("wrong") == []
         assert gdb.evaluate("count") > 8
 
