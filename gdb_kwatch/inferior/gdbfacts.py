@@ -292,10 +292,28 @@ def language_now() -> str:
 
 # Between gdb's decision to stop and the end of the stop event; see above.
 stopping = False
+# From the stop event to the next prompt or resume.
+stopped = False
+_deleting = False
+
+
+@contextmanager
+def in_deletion(bp: gdb.Breakpoint) -> Iterator[None]:
+    """In breakpoint_deleted.  gdb deletes what was for one stop when its stop event is over, and
+    goes on through what that stop is about, commands and all (`breakpoint_auto_delete`): were they
+    run now, a ``continue`` would free it, and gdb (10 to 18) ends with a segmentation fault."""
+    global _deleting
+    _deleting = stopped and bp.temporary
+    try:
+        yield
+    finally:
+        _deleting = False
 
 
 def may_execute() -> bool:
     """Whether gdb.execute runs nothing else now: in a stop, no breakpoint has commands."""
+    if _deleting:
+        return False  # what was deleted before this one may have had commands
     if not stopping:
         return True
     # Before gdb 12 not every breakpoint is known to Python.

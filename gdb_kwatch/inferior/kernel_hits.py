@@ -243,7 +243,8 @@ class KernelHits:
         # The registry has let go of it already.
         if bp is self.arming.sight.catchpoint:
             self._lost_catchpoint()
-        self._settle()
+        with gdbfacts.in_deletion(bp):
+            self._settle()
 
     def _lost_catchpoint(self) -> None:
         self.arming.sight.catchpoint = None

@@ -160,7 +160,7 @@ class Session:
         self.engine.forget()
         self.spent.clear()
         self._asked.clear()
-        gdbfacts.stopping = False
+        gdbfacts.stopping = gdbfacts.stopped = False
         self._robbed = self._mute = self._stale = self._calling = self.hooked = False
 
     def _programs(self) -> Iterator[None]:
@@ -280,12 +280,12 @@ class Session:
         self.engine.resumes += 1
         if by_value.BY_VALUE in self._told:
             self.engine.backwards = by_value.goes_back()
-        gdbfacts.stopping = False
+        gdbfacts.stopping = gdbfacts.stopped = False
 
     @guarded()
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
-        gdbfacts.stopping = False
+        gdbfacts.stopping = gdbfacts.stopped = False
         try:
             thread = gdb.selected_thread()
         except SystemError:  # "could not find gdb thread object" (13.1): it has just ended
@@ -365,7 +365,8 @@ class Session:
     @guarded()
     def at_deleted(self, bp: gdb.Breakpoint) -> None:
         if not isinstance(bp, Sentinel):
-            self.registry.deleted(bp)
+            with gdbfacts.in_deletion(bp):
+                self.registry.deleted(bp)
             # ``delete`` may go on with others that would only come and go: told at the prompt.
             self._telling.connect()
             if not self.registry.watches and self._watching.connected:
@@ -552,6 +553,7 @@ class Session:
             self._at_stop()
         finally:
             gdbfacts.stopping = False
+            gdbfacts.stopped = True
 
     def _at_stop(self) -> None:
         self._resumed = False

@@ -72,3 +72,21 @@ def test_what_cannot_be_had(session):
         assert "is no function" in gdb.cmd("kwatch -from nothing_like_it a")
         assert "-log requires" in gdb.cmd("kwatch -log")
         assert "No hardware watchpoints" in gdb.cmd("kwatch list")
+
+
+def test_commands_of_one_for_one_stop_and_another_language(session):
+    """gdb deletes it after the stop event, with its commands still to come: another one then gets
+    its slots, and gdb is told nothing that would run them before their time."""
+    with session("churn") as gdb:
+        gdb.run_to("poke")
+        gdb.cmd('kwatch -t -do "bt 1" *heap + beta')
+        assert "waits for a slot" in gdb.cmd("kwatch -r s.a + s.b if 0")
+        gdb.cmd("tbreak poke")
+        gdb.cmd("set language rust")
+        out = gdb.cont()
+        assert out.count("Hardware watchpoint 2: *heap + beta") == 1
+        if "Temporary breakpoint 4, poke" not in out:
+            out += gdb.cmd("echo")
+        assert out.count("#0  ") == 1, out
+        assert "Temporary breakpoint 4, poke" in out
+        assert {n: row["state"] for n, row in gdb.list().items()} == {3: "installed"}
