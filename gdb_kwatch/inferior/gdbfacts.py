@@ -204,15 +204,26 @@ def symbolic(address: int) -> str:
     return match.group(1) if match else ""
 
 
+_integers: dict[str, dict[int, gdb.Type]] = {}
+
+
 def integer_type(size: int) -> gdb.Type:
     """The unsigned integer of 1, 2, 4 or 8 bytes, of the current architecture.
 
     ``Architecture.integer_type`` is new in gdb 12.  C's names do not parse while the language is
-    Rust or Ada, so they are looked up in C.
+    Rust or Ada, so they are looked up in C; once, with the first watchpoint, as it may be asked for
+    in a stop, where the language cannot be changed.
     """
     architecture = gdb.selected_inferior().architecture()
     if hasattr(architecture, "integer_type"):
         return architecture.integer_type(8 * size, False)
+    name = architecture.name()
+    if name not in _integers:
+        _integers[name] = {each: _c_integer(each) for each in _C_INTEGERS}
+    return _integers[name][size]
+
+
+def _c_integer(size: int) -> gdb.Type:
     try:
         return gdb.lookup_type(_C_INTEGERS[size])
     except gdb.error:
