@@ -6,6 +6,7 @@ at a stop and in commands; nothing is deleted in `stop` or in breakpoint_deleted
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -465,6 +466,7 @@ class Session:
             if watch.progspace == event.progspace:
                 watch.pid = -1
         self.after_exec.called(event.progspace)
+        self._drop_conditions(event.progspace)
         thread = gdb.selected_thread()
         if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.is_at_exec(thread.ptid[1]):
             return
@@ -478,6 +480,24 @@ class Session:
                 )
                 watch.bp.delete()
         self._stale = bool(self.registry.watches)
+
+    def _drop_conditions(self, space: gdb.Progspace) -> None:
+        """gdb (10 to 18) is about to parse each condition again in the block where it was set,
+        which it has freed (``cond_exp_valid_block``): where it names a local, gdb ends with a
+        segmentation fault."""
+        for watch in self.registry.watches.values():
+            if watch.progspace != space or watch.condition_function is None:
+                continue
+            if not watch.in_registers or not watch.bp.condition:
+                continue
+            text, watch.condition_function = watch.bp.condition, None
+            own = re.fullmatch(r"(\$_hit_counts\(\d+), \((.*)\)\)", text)  # see hit_actions
+            watch.bp.condition = f"{own.group(1)})" if own else None
+            shown = own.group(2) if own else text
+            self.reporter.note(
+                f"{watch.name}: its condition '{shown}' named variables of the program that was "
+                f"left, and is dropped; 'condition {watch.number} ...' sets another"
+            )
 
     @guarded()
     def at_exited(self, event: gdb.ExitedEvent) -> None:

@@ -134,3 +134,27 @@ def test_kill_and_detach_leave_a_usable_gdb(session):
             gdb.cmd("kwatch list")
             gdb.cmd("kwatch slots")
             gdb.cmd("delete")
+
+
+@pytest.mark.parametrize("command", ["watch place[0]", 'kwatch -log "now {new}" place[0]'])
+@pytest.mark.parametrize("way", ["exec", "file"])
+def test_a_condition_with_a_local_and_another_program(session, program, way, command):
+    """gdb itself ends with a segmentation fault: it parses the condition in symbols it freed."""
+    with session("churn", extra=("-ex", "set args exec")) as gdb:
+        gdb.run_to("local")
+        gdb.cmd(f"{command} if n > 1000")
+        gdb.cmd("watch place[1] if alpha > 1000")
+        out = ""
+        if way == "exec":
+            gdb.cmd("tbreak main")
+            out = gdb.cont()
+            assert "is executing new program" in out
+        else:
+            out = gdb.cmd(f"file {program('simultaneous_static')}")
+        assert out.count(": its condition 'n > 1000' named variables of the program") == 1
+        table = gdb.cmd("info breakpoints 2")
+        assert "n > 1000" not in table
+        assert ("stop only if $_hit_counts(2)" in table) == command.startswith("kwatch")
+        assert "stop only if alpha > 1000" in gdb.cmd("info breakpoints 3")
+        gdb.cmd("condition 2 1 > 2")
+        assert "stop only if 1 > 2" in gdb.cmd("info breakpoints 2")
