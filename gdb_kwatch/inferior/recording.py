@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import gdb
@@ -29,7 +29,7 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event, Sample
 
-from . import gdbfacts
+from . import faults, gdbfacts
 from .access_conditions import AccessCondition
 from .accesses import Observer, Ranges, as_bytes, counts
 from .background import Background
@@ -126,8 +126,7 @@ class ByBpf:
                 one.put_on_all([lwp])
 
     def leave(self, pid: int) -> None:
-        for one in self._of.get(pid, ()):
-            one.take_off()
+        _take_off(self._of.get(pid, ()))
 
     def _filter(self, number: int, pid: int, node: Node | None) -> Filter:
         region, request = self.targets[number].region, self.request
@@ -175,14 +174,19 @@ class ByBpf:
         return max(one.word(filters.STATE) for one in self.filters)
 
     def finish(self) -> None:
-        with contextlib.ExitStack() as each:  # each of them, even if one raises
-            for one in self.filters:
-                each.callback(one.take_off)
+        _take_off(self.filters)
 
     def close(self) -> None:
         for one in self.filters:
             one.close()
         self.ring.close()
+
+
+def _take_off(filters: Iterable[Filter]) -> None:
+    """Each of them, even if one raises."""
+    with contextlib.ExitStack() as each:
+        for one in filters:
+            each.callback(one.take_off)
 
 
 class ByPerfRing:
@@ -526,10 +530,13 @@ class Trace:
             self.session.reporter.warn(f"kwatch trace: not process {pid}: {error.strerror}")
 
     def _went(self, pid: int, why: str) -> None:
-        with self._lock:
-            self.recorder.drain(self.store)
-            self.recorder.leave(pid)
-            self.recorder.drain(self.store)
+        try:
+            with self._lock:
+                self.recorder.drain(self.store)
+                self.recorder.leave(pid)
+                self.recorder.drain(self.store)
+        except OSError as error:  # a count cannot be read: its end is one all the same
+            faults.report("the end of a traced program", error)
         if self.following.pids:
             return
         if why == ENDED:
