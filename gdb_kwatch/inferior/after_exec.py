@@ -7,7 +7,8 @@ gdb 10 to 18).  So one whose address has stayed the same would be in no register
 Where gdb does write, it writes all of them, and this is gone.
 
 What it has counted before stays counted until the process ends: a slot at a place where nothing is
-watched any more is lost.
+watched any more is lost.  Of a process that ran before kwatch came, or while it was off, the
+registers tell at its next stop: in them stands what gdb counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import gdb
 from gdb_kwatch.core.debugreg import CONTROL, SLOTS, Piece, control_of
 from gdb_kwatch.linux import ptrace
 
+from .watch import Watch
 from .watches import Registry
 
 
@@ -30,6 +32,7 @@ class AfterExec:
         # By process: the program that it was, and what was in its registers.
         self._empty: dict[int, tuple[str | None, set[Piece]]] = {}
         self._counted: dict[int, set[Piece]] = {}
+        self._unknown: set[int] = set()  # processes that kwatch has not seen from the start
         registry.slots.lost_slots = self.lost
 
     def called(self, space: gdb.Progspace) -> None:
@@ -39,6 +42,33 @@ class AfterExec:
             pieces = self._wanted()
             self._empty[pid] = space.filename, pieces
             self._counted[pid] = self._counted.get(pid, set()) | pieces | self._elsewhere(pid)
+
+    def take_over(self) -> None:
+        """kwatch comes, or comes back: what has happened before nobody can tell yet."""
+        self._unknown = {inferior.pid for inferior in gdb.inferiors() if inferior.pid}
+
+    def look(self) -> None:
+        """At a stop, before anything is changed: what stands in the registers of such a process,
+        and nobody has watched since it was resumed, is counted by gdb for ever.  A resume that
+        fails for it would name a sentinel: gdb inserts one for all at an address."""
+        pid, thread = gdb.selected_inferior().pid, gdb.selected_thread()
+        if pid not in self._unknown or thread is None or not thread.is_stopped():
+            return
+        watches = list(self.registry.here())
+        if any(w.moves or w.wandering or w.late or _is_nowhere(w) for w in watches):
+            return  # gdb has watched at places that kwatch does not know, or does no more
+        try:
+            held = set(ptrace.debug_registers(thread.ptid[1]).pieces().values())
+        except OSError:
+            return
+        if not held:
+            return  # gdb has written none yet
+        let_go = self.registry.let_go
+        if not held & let_go:
+            self._unknown.discard(pid)  # else the next stop tells of these
+        known = let_go.union(*(w.pieces | w.needs for w in watches))
+        if held - known:
+            self._counted[pid] = self._counted.get(pid, set()) | (held - known)
 
     def _elsewhere(self, pid: int) -> set[Piece]:
         """Where the process has been another inferior until now (``follow-exec-mode new``)."""
@@ -80,6 +110,11 @@ class AfterExec:
         when a static one is (gdb 10 and 18)."""
         filename, pieces = self._empty[pid]
         return pieces if filename == gdb.current_progspace().filename else set()
+
+
+def _is_nowhere(watch: Watch) -> bool:
+    """Whether gdb watches for it where kwatch cannot tell."""
+    return bool(watch.enabled and watch.in_registers and not watch.needs)
 
 
 def _fill(lwp: int, wanted: set[Piece]) -> None:

@@ -113,6 +113,7 @@ class Session:
             return
         self.connected = True
         gdbfacts.learn_programs()
+        self.after_exec.take_over()
         Sentinel.decide = self.engine.decide
         for hook in self._hooks:
             hook.install()
@@ -579,6 +580,7 @@ class Session:
         self._resumed = False
         gdbfacts.learn_programs()
         gone = self.registry.forget_hidden()
+        self.after_exec.look()
         if not self.hooked and self.registry.watches:
             self.at_hook()  # the user has defined hook-stop anew; better late than never
         self.hooked = False

@@ -298,3 +298,40 @@ def test_a_setting_while_it_is_off_makes_no_sentinels(session):
         gdb.cmd("kwatch off")
         gdb.cmd("set kwatch policy simple")
         assert gdb.evaluate("[b.number for b in gdb.breakpoints() or ()]") == []
+
+
+def test_slots_that_gdb_has_lost_meanwhile_are_found_at_the_next_stop(session):
+    """At an exec gdb goes on counting what it had in the registers; kwatch was off, and looks at
+    what stands there and is nobody's.  Else a resume fails, and names a hidden watchpoint."""
+    with session("churn") as gdb:
+        gdb.cmd("set args exec")
+        gdb.run_to("main")
+        gdb.cmd("watch alpha if 0")
+        gdb.cmd("watch beta if 0")
+        gdb.cmd("kwatch off")
+        gdb.go_to("main")
+        gdb.cmd("delete")
+        gdb.cmd("kwatch on")
+        gdb.cmd("watch place[0] if 0")
+        gdb.go_to("walk")
+        gdb.cmd("watch place[1] if 0")
+        gdb.cmd("kwatch wide[1] if 0")
+        out = gdb.cmd("watch wide[2] if 0")
+        assert "it needs 1 of 4, 0 free" in out, out
+        assert "gdb itself, for a program that has called exec" in out, out
+        gdb.cmd("tbreak poke")
+        assert "Could not insert" not in gdb.cont()
+
+
+def test_a_process_that_was_there_before_has_all_its_slots(session):
+    with session("churn") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("watch alpha if 0")
+        gdb.cmd("watch beta if 0")
+        gdb.go_to("walk")
+        gdb.cmd("kwatch off")
+        gdb.cmd("kwatch on")
+        gdb.cmd("delete 2")
+        gdb.go_to("poke")
+        for place in ("wide[0]", "wide[1]", "wide[2]"):
+            assert "waits for a slot" not in gdb.cmd(f"watch {place} if 0")
