@@ -64,11 +64,13 @@ class AfterExec:
         if not held:
             return  # gdb has written none yet
         let_go = self.registry.let_go
-        if not held & let_go:
-            self._unknown.discard(pid)  # else the next stop tells of these
         known = let_go.union(*(w.pieces | w.needs for w in watches))
         if held - known:
-            self._counted[pid] = self._counted.get(pid, set()) | (held - known)
+            self._counted[pid] = held  # each may be counted so, until a stop shows that it is not
+        elif pid in self._counted:
+            self._counted[pid] &= held
+        elif not held & let_go:
+            self._unknown.discard(pid)
 
     def _elsewhere(self, pid: int) -> set[Piece]:
         """Where the process has been another inferior until now (``follow-exec-mode new``)."""
