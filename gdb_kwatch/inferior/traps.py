@@ -392,7 +392,7 @@ class Engine:
         late, self._late = self._late, []
         for watch in late:
             watch.late = False
-            if watch.chooses and watch.bp.is_valid() and watch.enabled:
+            if watch.bp.is_valid() and watch.enabled and watch.chooses:
                 self.registry.move(watch, moved=False)
         self.registry.aim()
 
