@@ -312,6 +312,9 @@ class KernelHits:
             f"{reason}"
         )
         watch.bp.delete()
+        if watch.number in self.registry.watches:  # gdb 10 has no event for it
+            self.registry.forget(watch)
+            self._settle()
 
     def _set_anew(self, watch: KernelWatch, line: str) -> Watch | None:
         bp, registry = watch.bp, self.registry
