@@ -20,6 +20,7 @@ import gdb
 from gdb_kwatch.core.debugreg import CONTROL, SLOTS, Piece, control_of
 from gdb_kwatch.linux import ptrace
 
+from . import programs
 from .watch import Watch
 from .watches import Registry
 
@@ -38,7 +39,7 @@ class AfterExec:
     def called(self, space: gdb.Progspace) -> None:
         """gdb drops the symbols of a program: exec, or the user's ``file``, which is no matter."""
         pid = gdb.selected_inferior().pid
-        if pid and space == gdb.current_progspace() and ptrace.stands_at_exec(pid):
+        if pid and space == programs.selected() and ptrace.stands_at_exec(pid):
             pieces = self._wanted()
             self._empty[pid] = space.filename, pieces
             self._counted[pid] = self._counted.get(pid, set()) | pieces | self._elsewhere(pid)
@@ -74,7 +75,7 @@ class AfterExec:
 
     def _elsewhere(self, pid: int) -> set[Piece]:
         """Where the process has been another inferior until now (``follow-exec-mode new``)."""
-        space = gdb.current_progspace()
+        space = programs.selected()
         return {
             piece
             for watch in self.registry.owners()
@@ -111,7 +112,7 @@ class AfterExec:
         """Where the same program is not relocated yet: it may be where it was.  No event tells
         when a static one is (gdb 10 and 18)."""
         filename, pieces = self._empty[pid]
-        return pieces if filename == gdb.current_progspace().filename else set()
+        return pieces if filename == programs.filename() else set()
 
 
 def _is_nowhere(watch: Watch) -> bool:

@@ -19,7 +19,7 @@ from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace, slots
 
-from . import faults, gdbfacts
+from . import faults, gdbfacts, programs
 from .watch import Watch
 
 _PROBED = 32  # threads asked about foreign users: five system calls each
@@ -136,7 +136,7 @@ class Arbitration:
 
     def perf_is_there(self, space: gdb.Progspace | None = None) -> bool:
         """Whether perf, kwatch's own or another's, holds slots of a program (None: this one)."""
-        space = space or gdb.current_progspace()
+        space = space or programs.selected()
         return bool(self.foreign_slots(space)) or any(
             watch.sight or not watch.in_registers
             for watch in self.owners()
@@ -165,7 +165,7 @@ class Arbitration:
         that gdb says has exited, while it still has its process ID."""
         spaces: dict[gdb.Progspace, bool] = {}
         for inferior in gdb.inferiors():
-            space = gdbfacts.program_of(inferior)
+            space = programs.of(inferior)
             if space is not None:
                 spaces[space] = spaces.get(space, False) or bool(
                     inferior.pid and inferior != ending
@@ -209,11 +209,11 @@ class Arbitration:
         return ", ".join(names + [FOREIGN] * bool(self.strangers(space)))
 
     def _alive(self, space: gdb.Progspace) -> bool:
-        return any(i.pid for i in gdb.inferiors() if gdbfacts.program_of(i) == space)
+        return any(i.pid for i in gdb.inferiors() if programs.of(i) == space)
 
     def foreign_of(self, number: int) -> int:
         """`strangers` of an inferior by its number."""
-        space = next((gdbfacts.program_of(i) for i in gdb.inferiors() if i.num == number), None)
+        space = next((programs.of(i) for i in gdb.inferiors() if i.num == number), None)
         return self.strangers(space) if space is not None else 0
 
     def probe(self) -> bool:
@@ -229,7 +229,7 @@ class Arbitration:
                 found = max(found, slots.foreign(lwp, own) or 0)
             except OSError:
                 continue
-        space = gdb.current_progspace()
+        space = programs.selected()
         if space in self._at_null:
             # Where a pointer was NULL: a slot of gdb's that is off again and reads 0 looks like
             # one that ptrace was never given, so there seem to be more of others'.
@@ -243,7 +243,7 @@ class Arbitration:
 
     def count_lost(self) -> None:
         """Find the slots that gdb itself has lost in the current program."""
-        space, lost = gdb.current_progspace(), self.lost_slots()
+        space, lost = programs.selected(), self.lost_slots()
         if lost != self._lost.get(space, 0):
             self._lost[space] = lost
             self.arbiter.foreign(space, self.foreign_slots(space) + lost)
@@ -334,7 +334,7 @@ class Arbitration:
 
     def no_room(self, pieces: frozenset[Piece], priority: int) -> str:
         """Why a new watchpoint of the current program would have to wait; "" if it would not."""
-        space = gdb.current_progspace()
+        space = programs.selected()
         if any(watch.moves for watch in self.owners() if watch.progspace == space):
             pieces |= {SPARE}
         text = f"it needs {len(pieces)} of {SLOTS} hardware slots, {self.arbiter.free(space)} free"
@@ -354,7 +354,7 @@ class Arbitration:
 
     def all_holders(self) -> str:
         """Who holds the slots of the current program."""
-        return self._all_holders(gdb.current_progspace())
+        return self._all_holders(programs.selected())
 
     def _all_holders(self, space: gdb.Progspace, but: Watch | None = None) -> str:
         held = self.arbiter.holders(space).values()
@@ -453,7 +453,7 @@ def _slots_of(watch: Watch) -> str:
     """``DR2``, or where it is in no register: ``its slot``."""
     thread = gdb.selected_thread()
     found: list[int] = []
-    if thread is not None and watch.progspace == gdb.current_progspace():
+    if thread is not None and watch.progspace == programs.selected():
         try:
             held = ptrace.debug_registers(thread.ptid[1]).pieces()
             found = [slot for slot, piece in held.items() if piece in watch.pieces]

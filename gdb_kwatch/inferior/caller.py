@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import gdb
 
+from . import programs
+
 # glibc's, musl's and the kernel's own.
 _SYSTEM = re.compile(
     r"(libc|libpthread|librt|libm|libdl|libresolv|libnss_\w+|libio|ld|ld-linux(-x86-64)?|ld-musl\S*)"
@@ -42,7 +44,7 @@ def system_call_before(pc: int) -> str:
 
 def in_system_library(pc: int) -> bool:
     """Whether an address is in the C library, the dynamic loader or the vdso."""
-    name = gdb.current_progspace().solib_name(pc)
+    name = programs.selected().solib_name(pc)
     return name is not None and _SYSTEM.match(os.path.basename(name)) is not None
 
 

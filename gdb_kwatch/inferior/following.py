@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import gdb
 
-from . import gdbfacts
+from . import programs
 from .faults import guarded
 from .handlers import Handlers
 
@@ -60,7 +60,7 @@ class Following:
     @guarded()
     def _at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
         for inferior in gdb.inferiors():
-            if gdbfacts.program_of(inferior) == event.progspace:
+            if programs.of(inferior) == event.progspace:
                 self._forget(inferior.pid, EXEC)
 
     def _forget(self, pid: int, why: str) -> None:

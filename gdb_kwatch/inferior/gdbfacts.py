@@ -32,28 +32,6 @@ _LOCATION = re.compile(r"^\s*-?\d+\.\d+\s.*?(0x[0-9a-f]+)", re.M)
 _CODE_LOCATION = re.compile(r"^\s*\d+\.\d+\s+y\s+(0x[0-9a-f]+).*?(?: inf ([\d, ]+))?$", re.M)
 
 
-_programs: dict[int, gdb.Progspace] = {}
-
-
-def learn_programs() -> None:
-    """Take down which inferior has which program space: at a stop, in new_objfile, in a command.
-
-    Not while an inferior ends: gdb 13 aborts where ``Inferior.progspace`` (new in 11) of the child
-    of a vfork is asked for then (``infpy_get_progspace: Assertion 'pspace != nullptr'``).
-    """
-    for inferior in gdb.inferiors():
-        if hasattr(gdb.Inferior, "progspace"):
-            _programs[inferior.num] = inferior.progspace
-
-
-def program_of(inferior: gdb.Inferior) -> gdb.Progspace | None:
-    """The program space of an inferior, as `learn_programs` has found it; with gdb 10 it is known
-    once the inferior was the selected one."""
-    if not hasattr(gdb.Inferior, "progspace"):
-        _programs[gdb.selected_inferior().num] = gdb.current_progspace()
-    return _programs.get(inferior.num)
-
-
 def interpreter_is_mi() -> bool:
     """Whether this gdb was started with an MI interpreter (or DAP), or with one beside its own
     (``-ex "new-ui mi …"``, as Eclipse does).

@@ -15,7 +15,7 @@ from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.linux import perf_event, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 
-from . import by_value, gdbfacts
+from . import by_value, programs
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
@@ -133,9 +133,7 @@ class Arming:
         only = watch.only_thread if watch.bp.is_valid() else None
         found = []
         for inferior in gdb.inferiors():
-            if not inferior.pid or (gdbfacts.program_of(inferior) or watch.progspace) != (
-                watch.progspace
-            ):
+            if not inferior.pid or (programs.of(inferior) or watch.progspace) != (watch.progspace):
                 continue
             if not by_value.is_traced(inferior, inferior.pid):
                 continue  # behind a remote target: these numbers are another system's

@@ -16,7 +16,7 @@ from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import perf_event, signals
 from gdb_kwatch.linux.perf_event import PerfError
 
-from . import by_value, faults, gdbfacts
+from . import by_value, faults, gdbfacts, programs
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_arming import Arming
@@ -339,7 +339,7 @@ class KernelHits:
     def at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
         """Another program, by exec: events that Linux before 5.13 leaves are taken off."""
         for inferior in gdb.inferiors():
-            if gdbfacts.program_of(inferior) in (None, event.progspace):
+            if programs.of(inferior) in (None, event.progspace):
                 for thread in inferior.threads():
                     self.events.close(thread.ptid[1])
 

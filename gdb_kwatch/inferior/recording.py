@@ -29,7 +29,7 @@ from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event, Sample
 
-from . import faults, gdbfacts
+from . import faults, programs
 from .access_conditions import AccessCondition
 from .accesses import Observer, Ranges, as_bytes, counts
 from .background import Background
@@ -499,7 +499,7 @@ class Trace:
         if not isinstance(recording, ByStops):
             session.lost_traps.join(NAME, self._found_by_stop)
             pieces = frozenset[Piece]().union(*(target.pieces for target in targets))
-            session.registry.slots.users[NAME] = {gdb.current_progspace()}, pieces
+            session.registry.slots.users[NAME] = {programs.selected()}, pieces
         gdb.events.cont.connect(self._at_cont)
         gdb.events.stop.connect(self._at_stop)
         self.following = Following(self._came, self._went)
@@ -519,7 +519,7 @@ class Trace:
         """A child that gdb follows."""
         if self.ended:
             return
-        spaces = [gdbfacts.program_of(i) for i in gdb.inferiors() if i.pid == pid]
+        spaces = [programs.of(i) for i in gdb.inferiors() if i.pid == pid]
         users = self.session.registry.slots.users
         if NAME in users and spaces[0] is not None:
             users[NAME][0].add(spaces[0])

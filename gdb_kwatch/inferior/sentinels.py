@@ -33,6 +33,7 @@ import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
 
+from . import programs
 from .gdbfacts import memory_lvalue
 
 # Raised by each evaluation of a write sentinel, and by whoever asks.
@@ -102,7 +103,7 @@ class Sentinel(gdb.Breakpoint):
     def __init__(self, write: bool, piece: Piece | None = None) -> None:
         self.write = write
         self.made = next_made()
-        self.space = gdb.current_progspace()  # gdb puts it there, for good
+        self.space = programs.selected()  # gdb puts it there, for good
         self.leaving = False
         self.on = False
         self.slot = Slot.take()

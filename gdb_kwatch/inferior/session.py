@@ -16,7 +16,7 @@ from gdb_kwatch.core.debugreg import SLOTS
 from gdb_kwatch.core.records import KERNEL, Trap
 from gdb_kwatch.linux import ptrace
 
-from . import by_value, gdbfacts
+from . import by_value, gdbfacts, programs
 from .after_exec import AfterExec
 from .faults import guarded
 from .handlers import Handlers, Part
@@ -70,7 +70,7 @@ class Session:
         self.kernel = KernelHits(self)
         self.lost_traps = LostTraps(self)
         self.runs = Runs()
-        self.parts: list[Part] = [self.kernel, self.runs]
+        self.parts: list[Part] = [programs.births, self.kernel, self.runs]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]
@@ -112,7 +112,7 @@ class Session:
         if self.connected:
             return
         self.connected = True
-        gdbfacts.learn_programs()
+        programs.learn()
         self.after_exec.take_over()
         Sentinel.decide = self.engine.decide
         for hook in self._hooks:
@@ -171,9 +171,9 @@ class Session:
         frame = gdb.selected_frame() if selected is not None and selected.is_stopped() else None
         try:
             yield
-            spaces = {gdb.current_progspace()}
+            spaces = {programs.selected()}
             for inferior in gdb.inferiors():
-                space = gdbfacts.program_of(inferior)
+                space = programs.of(inferior)
                 threads = inferior.threads()
                 if selected is not None and threads and space is not None and space not in spaces:
                     spaces.add(space)
@@ -208,7 +208,7 @@ class Session:
         """For gdb 10: find hardware breakpoints that no event tells of."""
         if not self.connected:
             return
-        gdbfacts.learn_programs()
+        programs.learn()
         for watch in self.registry.look():
             self.at_change(watch)
 
@@ -394,11 +394,11 @@ class Session:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """Symbols moved or came: work everything out again."""
-        gdbfacts.learn_programs()
+        programs.learn()
         self.registry.forget_hidden()
         follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
-        if event.new_objfile.progspace == gdb.current_progspace():
+        if event.new_objfile.progspace == programs.selected():
             self.refresh()
             if self.registry.watches:
                 self.tell_limits()
@@ -463,6 +463,7 @@ class Session:
     @guarded()
     def at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
         """Another program: exec, or the user's ``file``."""
+        programs.learn()
         for watch in self.registry.watches.values():
             if watch.progspace == event.progspace:
                 watch.pid = -1
@@ -504,7 +505,7 @@ class Session:
     def at_exited(self, event: gdb.ExitedEvent) -> None:
         self._resumed = False
         self.registry.forget_hidden()
-        space = gdbfacts.program_of(event.inferior)
+        space = programs.of(event.inferior)
         for watch in self.registry.watches.values():
             if watch.progspace == space and watch.access != "execute" and watch.state != EXPIRED:
                 self.registry.left(watch)
@@ -525,13 +526,13 @@ class Session:
         if self.lost_traps.passed_over() or not self._watching.connected:
             return
         gdbfacts.stopping = True
-        gdbfacts.learn_programs()
+        programs.learn()
         self.hooked = True
         # Those that gdb has checked stand in its list of what the stop is about, where
         # `continue N`, `info program` and other scripts' stop events would find them.
         checked, self.engine.checked = self.engine.checked, []
         # Not one of another program space, from a trap before: it would be made again in this one.
-        space = gdb.current_progspace()
+        space = programs.selected()
         for sentinel in dict.fromkeys(checked):
             if sentinel.space == space:
                 self.spent.append(sentinel)
@@ -578,7 +579,7 @@ class Session:
 
     def _at_stop(self) -> None:
         self._resumed = False
-        gdbfacts.learn_programs()
+        programs.learn()
         gone = self.registry.forget_hidden()
         self.after_exec.look()
         if not self.hooked and self.registry.watches:

@@ -16,7 +16,7 @@ from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.instruction import MemoryAccess, memory_accesses, parse
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
-from . import gdbfacts
+from . import gdbfacts, programs
 from .access import Access, find_access
 from .kernel_callers import callers, outside_libraries
 from .lvalues import NotWatchable, bits_in, frame_or_none, is_signed, resolve
@@ -148,7 +148,7 @@ def check_slots(
     session.at_prompt()  # which finds what slots perf has
     wanted = [piece for target in targets for piece in target.pieces]
     used = session.registry.pieces_in_use()
-    slots, space = session.registry.slots, gdb.current_progspace()
+    slots, space = session.registry.slots, programs.selected()
     leaving = sum(len(pieces) for name, pieces in slots.used(space) if name == instead_of)
     free = max(SLOTS - len(used) - slots.foreign_slots(space) + leaving, 0)
     if len(wanted) > free:

@@ -9,7 +9,7 @@ import gdb
 from gdb_kwatch.core.debugreg import HIT_MASK, SLOTS, Piece, Registers
 from gdb_kwatch.linux import ptrace
 
-from . import gdbfacts
+from . import gdbfacts, programs
 from .session import Session
 from .watch import Watch
 
@@ -69,7 +69,7 @@ class Threads:
         registers = self.registers(lwp)
         if registers is None:
             return None
-        space = gdbfacts.program_of(inferior)
+        space = programs.of(inferior)
         owners: dict[int, list[Watch]] = {}
         for slot, piece in registers.pieces().items():
             owners[slot] = [
@@ -99,7 +99,7 @@ class Threads:
             return Armed(*self.session.kernel.arming.armed_on(watch), ())
         count, of, slots = 0, 0, set()
         for leg in [w for w in self.session.registry.owners() if w.head is watch]:
-            numbers = {i.num for i in gdb.inferiors() if gdbfacts.program_of(i) == leg.progspace}
+            numbers = {i.num for i in gdb.inferiors() if programs.of(i) == leg.progspace}
             own = [thread for thread in threads if thread.inferior in numbers]
             of += len(own)
             for thread in own if not leg.waits else ():

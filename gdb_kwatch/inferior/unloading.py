@@ -24,7 +24,7 @@ import gdb
 
 from gdb_kwatch.linux import ptrace
 
-from . import gdbfacts
+from . import gdbfacts, programs
 from .hooks import Hook
 
 _PARSES_AGAIN = 17  # the first gdb that does it itself
@@ -69,7 +69,7 @@ def _is_unloading(filename: str | None) -> bool:
     where the symbols of another file may be half read (a lookup ends 13.1 with a segmentation
     fault), and gdb parses all watchpoints itself once they are there."""
     thread = gdb.selected_thread()
-    main = gdb.current_progspace().filename
+    main = programs.filename()
     if thread is None or not thread.is_running() or main in (None, filename):
         return False
     return not ptrace.is_at_exec(thread.ptid[1])

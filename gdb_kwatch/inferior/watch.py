@@ -16,7 +16,7 @@ from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.expression import chooses, tokens_of
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
-from . import gdbfacts
+from . import gdbfacts, programs
 from .lvalues import Lvalue, Reading, Way, frame_or_none
 from .sentinels import next_made
 
@@ -98,7 +98,7 @@ class Watch:
         self.kind, self.access = kind or KINDS[bp.type]
         if options is not None:
             self.kind = "kwatch"
-        self.progspace = gdb.current_progspace()
+        self.progspace = programs.selected()
         self.pid = gdb.selected_inferior().pid
         self.frame = frame_or_none()
         self.language = gdbfacts.language_now()  # gdb parses it in this one ever after

@@ -16,7 +16,7 @@ from gdb_kwatch.core.expression import chooses
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
-from . import gdbfacts
+from . import gdbfacts, programs
 from .arbitration import Arbitration
 from .lvalues import Lvalue, NotWatchable, Way, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
@@ -216,7 +216,7 @@ class Registry:
     def renewed(self, watch: Watch) -> None:
         """It stands in a slot again: what it held meanwhile does not count."""
         watch.last = None
-        if watch.progspace == gdb.current_progspace() and watch.state == INSTALLED:
+        if watch.progspace == programs.selected() and watch.state == INSTALLED:
             self._read(watch)
 
     # What each one watches.
@@ -239,7 +239,7 @@ class Registry:
             watch.state = EXPIRED if watch.state == EXPIRED else DISABLED
             watch.watch_regions(())
             return
-        if watch.progspace != gdb.current_progspace():
+        if watch.progspace != programs.selected():
             # Nothing of another program can be evaluated: a stop of it will (`Session.tidy`).
             watch.state = PENDING
             watch.watch_regions(watch.kept(watch.lvalue.regions) if watch.lvalue else ())
@@ -458,7 +458,7 @@ class Registry:
 
     def here(self) -> Iterator[Watch]:
         """The owners of the current program space."""
-        space = gdb.current_progspace()
+        space = programs.selected()
         return (w for w in self.owners() if w.progspace == space)
 
     def grow(self) -> None:
@@ -502,12 +502,12 @@ class Registry:
         }
 
     def pool(self) -> Pool | None:
-        return self.pools.get(gdb.current_progspace())
+        return self.pools.get(programs.selected())
 
     def is_in_use(self, sentinel: Sentinel) -> bool:
         """Whether its program space has an inferior; gdb takes the space away with the last one,
         breakpoints and all."""
-        spaces = [gdbfacts.program_of(inferior) for inferior in gdb.inferiors()]
+        spaces = [programs.of(inferior) for inferior in gdb.inferiors()]
         return any(
             sentinel in pool.sentinels and space in spaces for space, pool in self.pools.items()
         )
@@ -518,7 +518,7 @@ class Registry:
             s for s, pool in self.pools.items() if not (s.is_valid() and pool.is_valid())
         ]:
             self.pools.pop(space).discard()
-        space = gdb.current_progspace()
+        space = programs.selected()
         if space not in self.pools:
             # In the middle of a fork gdb 13 fails to insert the parent's watchpoints into the
             # child; the next event of the child, or its first stop, finds it ready.
@@ -531,7 +531,7 @@ class Registry:
         self.plans.clear()
         self.slots.claim_all(list(self.here()))
         self.slots.settle()
-        current = gdb.current_progspace()
+        current = programs.selected()
         for space, other in self.pools.items():
             if space != current and other.is_valid():
                 other.keep(self._wanted(space))

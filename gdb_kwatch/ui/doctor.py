@@ -8,7 +8,7 @@ import sys
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
-from gdb_kwatch.inferior import faults, gdbfacts
+from gdb_kwatch.inferior import faults, gdbfacts, programs
 from gdb_kwatch.inferior.gdbfacts import can_read_registers
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.linux import canary, kernel_canary, perf_event, rights
@@ -52,7 +52,7 @@ def _kernel_speed() -> Fact:
 
 def _architecture() -> list[Fact]:
     """That of the program; with none, gdb would name one that it takes by default (i386)."""
-    if not gdb.selected_inferior().pid and gdb.current_progspace().filename is None:
+    if not gdb.selected_inferior().pid and programs.filename() is None:
         return []
     name = gdbfacts.architecture()
     good = name.startswith("i386")

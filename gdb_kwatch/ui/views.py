@@ -11,7 +11,7 @@ import gdb
 from gdb_kwatch.core.arbiter import priority_name
 from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, Piece, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
-from gdb_kwatch.inferior import gdbfacts
+from gdb_kwatch.inferior import programs
 from gdb_kwatch.inferior.arbitration import WHO
 from gdb_kwatch.inferior.kernel_watch import KernelWatch
 from gdb_kwatch.inferior.session import Session
@@ -220,7 +220,7 @@ class Views:
         self.session.at_prompt()
         rows = []
         by_perf = self._perf_rows(mine)
-        foreign = self.session.registry.slots.strangers(gdb.current_progspace())
+        foreign = self.session.registry.slots.strangers(programs.selected())
         unused = SLOTS - len(mine.registers.pieces()) - foreign - len(by_perf)
         for slot in range(SLOTS):
             piece = mine.registers.piece(slot)
@@ -274,7 +274,7 @@ class Views:
         """What kwatch watches by perf on a thread, and for whom: watchpoints, or what has none."""
         for piece, watches in self.session.kernel.arming.held_on(thread.lwp):
             yield piece, watches, None
-        spaces = {i.num: gdbfacts.program_of(i) for i in gdb.inferiors()}
+        spaces = {i.num: programs.of(i) for i in gdb.inferiors()}
         space = spaces.get(thread.inferior)
         if space is not None:
             for name, pieces in self.session.registry.slots.used(space):
@@ -283,7 +283,7 @@ class Views:
 
     def _foreign(self) -> list[str]:
         """What others hold on the threads of this program."""
-        count = self.session.registry.slots.strangers(gdb.current_progspace())
+        count = self.session.registry.slots.strangers(programs.selected())
         return [f"foreign: {count_of(count, 'slot')} held by {WHO}"] if count else []
 
     def _others(self, mine: ThreadSlots, threads: list[ThreadSlots]) -> list[str]:
