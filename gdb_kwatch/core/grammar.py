@@ -51,6 +51,11 @@ class Request:
     only: tuple[str, ...] = ()  # functions and libraries whose accesses count
     without: tuple[str, ...] = ()
 
+    @property
+    def acts(self) -> bool:
+        """Whether a hit does more than to stop, or not each counts."""
+        return bool(self.log is not None or self.do or self.only or self.without)
+
 
 def _option(word: str) -> str:
     """The option that ``word`` stands for, cut short or not."""
@@ -114,6 +119,11 @@ def _cut_quoted(text: str) -> tuple[str, str]:
         return _cut_word(text)
     inside = re.sub(r"\\(.)", r"\1", quoted.group()[1:-1])
     return inside, text[quoted.end() :].strip()
+
+
+def quoted(text: str) -> str:
+    """As a string that `parse` takes."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def parse(line: str) -> Request:

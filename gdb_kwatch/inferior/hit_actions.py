@@ -18,9 +18,8 @@ from .accesses import Ranges, counts
 from .lvalues import Reading
 from .session import Session
 from .targets import Symbols, code_ranges, where
-from .watch import Watch
+from .watch import HIT_COUNTS, Watch
 
-FUNCTION = "_hit_counts"
 FIELDS = ("old", "new", "thread", "line", "function", "pc", "number", "expression")
 
 
@@ -65,7 +64,8 @@ class Actions(gdb.Function):
     def __init__(self, session: Session) -> None:
         self.session = session
         self.of: dict[int, Action] = {}
-        super().__init__(FUNCTION)
+        session.act = self.add
+        super().__init__(HIT_COUNTS)
 
     def add(self, watch: Watch, request: Request) -> None:
         """Put the function into the condition of a new kwatch; its commands after -do."""
@@ -73,8 +73,9 @@ class Actions(gdb.Function):
             (request.only or request.without) and not watch.judged_in_kernel
         ):
             self.of[watch.number] = Action(watch, request, watch.last, Symbols(watch.regions))
-            own = f", ({request.condition})" if request.condition else ""
-            watch.bp.condition = f"${FUNCTION}({watch.number}{own})"
+            watch.log, watch.only, watch.without = request.log, request.only, request.without
+            watch.acts = True
+            watch.bp.condition = watch.with_acting(request.condition)
         if request.do is not None:
             # Not by the object's attribute: gdb 10 has none for a catchpoint.
             text = f"commands {watch.number}\n{request.do}\ncontinue\nend"
@@ -89,8 +90,8 @@ class Actions(gdb.Function):
 
     def _asked(self, number: int, holds: bool) -> bool:
         action = self.of.get(number)
-        if action is None or action.watch.lvalue is None:
-            return holds
+        if action is None or not action.watch.bp.is_valid() or action.watch.lvalue is None:
+            return holds  # also where `save breakpoints` has written it
         old, action.old = action.old, action.watch.lvalue.read(gdb.selected_inferior())
         pc = gdb.newest_frame().pc()
         if not holds or not action.wanted(pc):

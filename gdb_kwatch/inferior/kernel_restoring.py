@@ -57,7 +57,10 @@ class Restoring:
         kernel, number = self.session.kernel, bp.number
         kernel.catchpoint = bp
         try:
-            watch = set_watch(self.session, parse(line))
+            request = parse(line)
+            watch = set_watch(self.session, request)
+            if request.acts:
+                self.session.act(watch, request)
         except (gdb.GdbError, UsageError) as error:
             self.session.reporter.warn(f"catchpoint {number} is no kwatch again: {error}")
             return

@@ -14,12 +14,13 @@ import gdb
 
 from gdb_kwatch.core.arbiter import NORMAL, priority_name
 from gdb_kwatch.core.debugreg import BY_PERF, Piece
+from gdb_kwatch.core.grammar import quoted
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import filters
 
 from . import gdbfacts, kernel_conditions
 from .kernel_conditions import Judged, Loaded, Programs, Stopped
-from .watch import MENTIONS, Options, Watch
+from .watch import MENTIONS, Options, Watch, asked_of
 
 FUNCTION = "_kernel_or_user_hit"
 BY_USER = "_user_hit"  # the same, of one that sees the program only
@@ -110,10 +111,6 @@ def make_catchpoint(temporary: bool = False) -> gdb.Breakpoint | Listed:
     return next(bp for bp in gdb.breakpoints() if bp.number == number)
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def as_command(condition: str | None) -> str | None:
     """What would set the kwatch again whose catchpoint has this condition; None where it is of
     none."""
@@ -135,8 +132,6 @@ class KernelWatch(Watch):
     compiled_for: tuple[object, ...] = ()
     stopped: Stopped | None = None  # what the program said of the trap in hand
     sees_kernel = True
-    only: tuple[str, ...] = ()  # code whose accesses count, by name
-    without: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -193,7 +188,7 @@ class KernelWatch(Watch):
 
     @property
     def user_condition(self) -> str | None:
-        return self.asked
+        return asked_of(self.asked)
 
     def cut(self, regions: tuple[Region, ...]) -> frozenset[Piece]:
         mark = BY_PERF | kernel_conditions.mark(self)
@@ -211,9 +206,9 @@ class KernelWatch(Watch):
     @property
     def call(self) -> str:
         """What gdb is to evaluate at each signal."""
-        words = [str(self.number), _quoted(self.line)]
-        if self.asked:
-            words.append(_quoted(self.asked))
+        words = [str(self.number), quoted(self.line)]
+        if self.user_condition:
+            words.append(quoted(self.user_condition))
         return f"${FUNCTION if self.sees_kernel else BY_USER}({', '.join(words)})"
 
     @property
@@ -222,8 +217,7 @@ class KernelWatch(Watch):
         words = {"write": [], "access": ["-a"], "read": ["-r"]}[self.access]
         words += ["-every"] if self.every else []
         words += ["-p", priority_name(self.priority)] if self.priority != NORMAL else []
-        words += [f"-from {name}" for name in self.only]
-        words += [f"-not-from {name}" for name in self.without]
+        words += self.acting
         words += [self.expression]
         words += [f"thread {self.on_thread}"] if self.on_thread is not None else []
         return " ".join(words)
@@ -240,6 +234,7 @@ class KernelWatch(Watch):
         self.asked = self.bp.condition
         if self.asked and self.asked.startswith((f"${FUNCTION}(", f"${BY_USER}(")):
             self.asked = None  # another's, copied
+        self.asked = self.with_acting(self.asked)
         return True
 
     def frame_is_gone(self) -> bool:

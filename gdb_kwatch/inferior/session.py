@@ -6,13 +6,13 @@ at a stop and in commands; nothing is deleted in `stop` or in breakpoint_deleted
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import KERNEL, Trap
 from gdb_kwatch.linux import ptrace
 
@@ -28,7 +28,7 @@ from .runs import Runs
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
-from .watch import EXPIRED, PENDING, SOFTWARE, UNREADABLE_STATE, Watch
+from .watch import EXPIRED, PENDING, SOFTWARE, UNREADABLE_STATE, Watch, asked_of
 from .watches import Registry
 
 
@@ -64,6 +64,7 @@ class Session:
         self._stale = False
         self._resumed = False  # gdb has resumed the program, and no stop was told since
         self._calling = False  # gdb calls a function of the program's, and may stop in it
+        self.act: Callable[[Watch, Request], None]  # on a new one's hits; see `hit_actions`
         self.hooked = False  # hook-stop ran for the stop that is being made
         define_functions()
         self.connected = False
@@ -493,9 +494,8 @@ class Session:
             if not watch.in_registers or not watch.bp.condition:
                 continue
             text, watch.condition_function = watch.bp.condition, None
-            own = re.fullmatch(r"(\$_hit_counts\(\d+), \((.*)\)\)", text)  # see hit_actions
-            watch.bp.condition = f"{own.group(1)})" if own else None
-            shown = own.group(2) if own else text
+            shown = asked_of(text)
+            watch.bp.condition = watch.with_acting(None)
             self.reporter.note(
                 f"{watch.name}: its condition '{shown}' named variables of the program that was "
                 f"left, and is dropped; 'condition {watch.number} ...' sets another"

@@ -14,6 +14,7 @@ import gdb
 from gdb_kwatch.core.arbiter import NATIVE, NORMAL, Request
 from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.expression import chooses, tokens_of
+from gdb_kwatch.core.grammar import quoted
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts, programs
@@ -47,6 +48,16 @@ UNREADABLE_STATE = "unreadable"
 WAITING = "waiting"  # for a slot, from the start
 DISPLACED = "displaced"  # waiting, after it had one
 MERGED = "merged"  # shares a wider slot with others, told apart by value
+
+
+HIT_COUNTS = "_hit_counts"  # the function of `hit_actions`, around what the user asked for
+_ACTING = re.compile(rf"\${HIT_COUNTS}\(\d+(?:, \((.*)\))?\)", re.DOTALL)
+
+
+def asked_of(condition: str | None) -> str | None:
+    """The user's part of a condition."""
+    found = _ACTING.fullmatch(condition or "")
+    return found.group(1) if found else condition
 
 
 class Listener(Protocol):
@@ -84,6 +95,10 @@ class Watch:
     judged_in_kernel = False
     judged: Judged | None = None
     sight: frozenset[Piece] = frozenset()
+    log: str | None = None  # the message of a hit, which does not stop then
+    only: tuple[str, ...] = ()  # code whose accesses count, by name
+    without: tuple[str, ...] = ()
+    acts = False  # `hit_actions` sees to these, in its condition
 
     def __init__(
         self,
@@ -174,7 +189,20 @@ class Watch:
     @property
     def user_condition(self) -> str | None:
         """The condition that the user has set."""
-        return self.bp.condition
+        return asked_of(self.bp.condition)
+
+    @property
+    def acting(self) -> list[str]:
+        """The options that say what it does at a hit, and whose hits count."""
+        words = [] if self.log is None else [f"-log {quoted(self.log)}"]
+        words += [f"-from {name}" for name in self.only]
+        return words + [f"-not-from {name}" for name in self.without]
+
+    def with_acting(self, asked: str | None) -> str | None:
+        """The condition for gdb, of the one that the user asked for."""
+        if not self.acts or _ACTING.fullmatch(asked or ""):
+            return asked
+        return f"${HIT_COUNTS}({self.number}" + (f", ({asked}))" if asked else ")")
 
     @property
     def every(self) -> bool:

@@ -166,6 +166,9 @@ class Registry:
         watch.thread = bp.thread
         if gdbfacts.may_execute():
             watch.once = gdbfacts.is_enabled_once(bp)
+        if watch.in_registers and bp.condition != watch.with_acting(bp.condition):
+            bp.condition = watch.with_acting(bp.condition)  # this comes again
+            return False
         if bp.condition != watch.condition:
             watch.condition = bp.condition
             watch.condition_function = local_context(bp.condition)

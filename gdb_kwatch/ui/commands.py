@@ -77,9 +77,9 @@ class Kwatch(gdb.Command):
 
     def __init__(self, session: Session) -> None:
         super().__init__("kwatch", gdb.COMMAND_BREAKPOINTS, prefix=True)
-        self.actions: hit_actions.Actions | None = None
         self.tracing: Any = None  # what ``kwatch trace`` has, once it was used
         self.session = session
+        hit_actions.Actions(session)
 
     def complete(self, text: str, word: str | None) -> list[str]:
         return completions(text, word)
@@ -96,13 +96,11 @@ class Kwatch(gdb.Command):
             request = parse(argument)
         except UsageError as error:
             raise gdb.GdbError(str(error)) from None
-        acts = request.log is not None or request.do or request.only or request.without
-        if acts:
+        if request.acts:
             hit_actions.check(request)
         watch = set_watch(self.session, request)
-        if acts:
-            self.actions = self.actions or hit_actions.Actions(self.session)
-            self.actions.add(watch, request)
+        if request.acts:
+            self.session.act(watch, request)
         gdb.write(f"{watch.mention}\n")
         self.session.at_change(watch)
 

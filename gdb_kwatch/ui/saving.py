@@ -28,6 +28,7 @@ def _lines(watch: Watch) -> str:
     words += [word for word, on in flags if on]
     if watch.priority != NORMAL:
         words += ["-p", priority_name(watch.priority)]
+    words += watch.acting
     words.append(watch.options.spec or f"-- {watch.watched}")
     if watch.only_thread is not None:
         words.append(f"thread {watch.only_thread}")

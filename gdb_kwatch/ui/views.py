@@ -100,6 +100,8 @@ class Views:
             what = watch.expression + (" (every write)" if watch.every else "")
             if watch.options is not None and watch.options.name:
                 what += f" ({watch.options.name})"
+            if watch.acting:
+                what += f" ({' '.join(watch.acting)})"
             if watch.everywhere:
                 what += " (all inferiors)"
             if watch.only_thread is not None:

@@ -20,7 +20,7 @@ def test_a_message_for_each_hit_and_no_stop(session):
         expected = [f"a {n}->{n + 1} by 1 at loop.c:6 in hit" for n in range(10)]
         assert re.findall(r"^a \d.*$", out, re.M) == expected
         assert "exited normally" in out
-        assert "$_hit_counts(2)" in gdb.cmd("kwatch list")
+        assert 'a (-log "{expression} {old}->{new} by' in gdb.cmd("kwatch list")
 
 
 def test_a_message_where_a_condition_holds(session):
@@ -62,6 +62,76 @@ def test_expected_writers_left_out(session, in_kernel):
         gdb.cont()
         assert gdb.stops()[-1]["function"] == "write_through"
         assert gdb.value("shared") == "7"
+
+
+SAVED = [
+    r'kwatch -log "say \"{new}\"" a if a % 4 == 0',
+    'kwatch -k -log "in call or not {new}" a',
+    "kwatch -not-from hit -- a if a == 9",
+    "kwatch -from hit a if a == 3",
+]
+
+
+@pytest.mark.parametrize("command", SAVED)
+@pytest.mark.parametrize("by", ["kwatch save", "save breakpoints"])
+@pytest.mark.parametrize("in_kernel", [True, False])
+def test_saved_and_restored(session, command, by, in_kernel):
+    """By `save breakpoints` one that gdb tests is gdb's own afterwards, with the condition only."""
+    if REFUSED and (in_kernel or " -k " in command):
+        pytest.skip(REFUSED)
+    with session("loop", extra=("-ex", "set args 10"), kernel_conditions=in_kernel) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(command)
+        gdb.cmd("set language rust")
+        row = gdb.list()[2]
+        native = by != "kwatch save" and " -k " not in command and row["judged"] != "in kernel"
+        assert row["condition"] == (command.partition(" if ")[2] or None)
+        gdb.cmd(f"{by} {gdb.folder}/saved")
+        before = gdb.cmd("kwatch list")
+        gdb.cmd("delete")
+        gdb.cmd("set language auto")
+        gdb.cmd(f"source {gdb.folder}/saved")
+        gdb.cmd("echo")
+        (number,) = gdb.list()
+        assert gdb.list()[number]["condition"] == row["condition"]
+        options = re.findall(r"\(-(?:log|from|not-from) .*?\)", before)
+        assert len(options) == 1
+        assert (options[0] in gdb.cmd("kwatch list")) == (not native)
+        out = gdb.cont()
+    told = re.findall(r'^say "(.*)"$|^in call or not (.*)$', out, re.M)
+    if " -log " in command and not native:
+        assert [a or b for a, b in told] == (
+            ["4", "8"] if "say" in command else [str(n) for n in range(1, 11)]
+        )
+        assert "exited normally" in out
+    elif "-not-from" in command and not native:
+        assert "exited normally" in out
+    else:
+        assert told == [] and "hit (" in out
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_another_condition_leaves_the_message(session, waits):
+    with session("loop", extra=("-ex", "set args 10")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd('kwatch -p background -log "{new}" a if a == 4')
+        if waits:
+            gdb.cmd("kwatch -size 32 ((long) $sp & ~31)")
+            assert gdb.list()[2]["state"] == "displaced"
+        gdb.cmd("condition 2 a == 9")
+        assert gdb.list()[2]["condition"] == "a == 9"
+        assert gdb.cmd("condition 2 nothing_like_it") == (
+            'No symbol "nothing_like_it" in current context.\n'
+        )
+        assert gdb.list()[2]["condition"] == "a == 9"
+        if waits:
+            assert gdb.list()[2]["state"] == "displaced"
+            gdb.cmd("delete 3")
+        assert re.findall(r"^(\d+)$", gdb.cont(), re.M) == ["9"]
+        gdb.run_to("main")
+        assert gdb.cmd("condition 2") == "Breakpoint 2 now unconditional.\n"
+        assert gdb.list()[2]["condition"] is None
+        assert len(re.findall(r"^\d+$", gdb.cont(), re.M)) == 10
 
 
 def test_what_cannot_be_had(session):
