@@ -287,6 +287,17 @@ _deleting = False
 
 
 @contextmanager
+def stop_event() -> Iterator[None]:
+    """In a handler of the stop event; each says so, as nothing tells which is the last."""
+    global stopping
+    stopping = True
+    try:
+        yield
+    finally:
+        stopping = False
+
+
+@contextmanager
 def in_deletion(bp: gdb.Breakpoint) -> Iterator[None]:
     """In breakpoint_deleted.  gdb deletes what was for one stop when its stop event is over, and
     goes on through what that stop is about, commands and all (`breakpoint_auto_delete`): were they

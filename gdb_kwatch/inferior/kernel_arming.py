@@ -20,7 +20,7 @@ from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
 from .kernel_sight import Sight
-from .kernel_watch import KernelWatch
+from .kernel_watch import KernelWatch, Listed
 from .thread_events import ThreadEvents
 from .watch import Watch
 
@@ -228,6 +228,8 @@ class Arming:
     @guarded()
     def _disable(self, event: Any = None) -> None:
         """What `_came_or_went` has found, where the arbiter is at rest again."""
+        if event is not None and any(isinstance(watch.bp, Listed) for watch in self._disabled):
+            return  # a stop: it takes a command (see gdbfacts.may_execute), and a prompt comes
         self._disabling.disconnect()
         found, self._disabled = self._disabled, []
         for watch in found:

@@ -378,6 +378,10 @@ class KernelHits:
 
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
+        with gdbfacts.stop_event():
+            self._at_stop()
+
+    def _at_stop(self) -> None:
         self._look()
         pid = gdb.selected_inferior().pid
         if (
@@ -401,7 +405,10 @@ class KernelHits:
 
     def _look(self) -> None:
         """Notice what no event has told: a catchpoint that gdb disabled by itself (``enable
-        once``), a local that is gone; on gdb 10 everything."""
+        once``), a local that is gone; on gdb 10, where each has to be asked for by a command, at
+        the prompt and everything."""
+        if not HAS_OBJECTS and not gdbfacts.may_execute():
+            return
         catchpoint = self.arming.sight.catchpoint
         if isinstance(catchpoint, Listed):
             catchpoint.look()

@@ -570,12 +570,9 @@ class Session:
     @guarded()
     def at_stop(self, event: gdb.StopEvent) -> None:
         """After gdb has printed."""
-        gdbfacts.stopping = True
-        try:
+        with gdbfacts.stop_event():
             self._at_stop()
-        finally:
-            gdbfacts.stopping = False
-            gdbfacts.stopped = True
+        gdbfacts.stopped = True
 
     def _at_stop(self) -> None:
         self._resumed = False
