@@ -10,17 +10,17 @@ from harness import line
 from gdb_kwatch.linux import filters as kernel
 
 REFUSED = kernel.why_not()
-ALL = 600  # accesses of fixtures/who.c
+ALL = 560  # accesses of fixtures/who.c before its memset: one of 8 bytes stores twice in glibc 2.31
 
 
 @pytest.fixture(params=["kernel", "stops"])
 def begun(session, request):
-    """A gdb on fixtures/who.c before its loop, with a breakpoint at the end."""
+    """A gdb on fixtures/who.c before its loop, with a breakpoint where no more are counted."""
     if request.param == "kernel" and REFUSED:
         pytest.skip(REFUSED)
     with session("who") as gdb:
         gdb.run_to(f"who.c:{line('who.c', 'begin')}")
-        gdb.cmd(f"break who.c:{line('who.c', 'end')}")
+        gdb.cmd("break copied")
         if request.param == "stops":
             gdb.python(
                 "from gdb_kwatch.linux import filters\n"
@@ -72,7 +72,7 @@ def test_the_users_own_old_and_new_stay(begun, command):
 def test_what_cannot_be_tested_is_counted_and_said(begun, command, condition, why):
     number, out = counted(begun, command, condition)
     assert number == ALL
-    assert re.search(rf"could not be tested at (600|some) of them, .*: {why}", out), out
+    assert re.search(rf"could not be tested at ({ALL}|some) of them, .*: {why}", out), out
 
 
 @pytest.mark.parametrize("command", ["who", "trace"])
@@ -97,5 +97,5 @@ def test_nothing_that_counts_is_not_nothing(begun):
     number, out = counted(begun, "who", "shared == 123456")
     assert number == 0
     assert re.search(
-        r"^No access to shared counted in [\d.]+ s: 600 others were left out\.$", out, re.M
+        rf"^No access to shared counted in [\d.]+ s: {ALL} others were left out\.$", out, re.M
     ), out
