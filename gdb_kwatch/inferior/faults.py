@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gdb
@@ -51,3 +52,16 @@ def guarded(default: Any = None) -> Callable[[Callable[..., Any]], Callable[...,
         return safe
 
     return wrap
+
+
+@contextmanager
+def as_errors() -> Iterator[None]:
+    """In a command: what the system or gdb refuses in the middle of it is an error of that command,
+    in words.  The program may be killed at any moment, and nothing of it can be read then."""
+    try:
+        yield
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise gdb.GdbError(f"The system refused: {error.strerror}{place}.") from None
+    except gdb.error as error:
+        raise gdb.GdbError(str(error)) from None

@@ -7,9 +7,8 @@ own that watches the variable.  One called just as a subcommand is reached by ``
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
 
@@ -23,20 +22,6 @@ from gdb_kwatch.inferior.setting import set_watch
 
 from .report import count_of
 from .views import Views, write_out
-
-
-def refusals_told(invoke: Callable[..., None]) -> Callable[..., None]:
-    """What the system refuses in the middle of a command is an error of that command, in words."""
-
-    @functools.wraps(invoke)
-    def told(self: Any, argument: str, from_tty: bool) -> None:
-        try:
-            invoke(self, argument, from_tty)
-        except OSError as error:
-            place = f" ({error.filename})" if error.filename else ""
-            raise gdb.GdbError(f"The system refused: {error.strerror}{place}.") from None
-
-    return told
 
 
 class Kwatch(gdb.Command):
@@ -84,7 +69,7 @@ class Kwatch(gdb.Command):
     def complete(self, text: str, word: str | None) -> list[str]:
         return completions(text, word)
 
-    @refusals_told
+    @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
         self.set(argument)
@@ -127,7 +112,7 @@ class Subcommand(gdb.Command):
 
     def __init_subclass__(cls) -> None:
         if "invoke" in cls.__dict__:
-            cls.invoke = refusals_told(cls.invoke)  # type: ignore[method-assign]
+            cls.invoke = faults.as_errors()(cls.invoke)  # type: ignore[method-assign]
 
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
         super().__init__(f"kwatch {self.word}", gdb.COMMAND_BREAKPOINTS)
@@ -155,7 +140,7 @@ class Subcommand(gdb.Command):
         """What may come after these words of it, for completion."""
         return self.takes
 
-    @refusals_told
+    @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
         if argument[:1] and argument[0] in _GOES_ON:
@@ -562,11 +547,9 @@ class InfoKwatch(gdb.Command):
     def __init__(self) -> None:
         super().__init__("info kwatch", gdb.COMMAND_STATUS, gdb.COMPLETE_NONE)
 
+    @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
-        try:
-            gdb.execute(f"kwatch list {argument}", from_tty)
-        except gdb.error as error:
-            raise gdb.GdbError(str(error)) from None
+        gdb.execute(f"kwatch list {argument}", from_tty)
 
 
 class Beginning(gdb.Command):
@@ -583,6 +566,7 @@ class Beginning(gdb.Command):
         gdb.execute(f"kwatch {word}", to_string=True)
         self.ready = True
 
+    @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
         if self.ready:
             self.dont_repeat()

@@ -14,7 +14,7 @@ import gdb
 
 from gdb_kwatch.core.grammar import UsageError, parse
 from gdb_kwatch.core.records import Trap
-from gdb_kwatch.inferior import gdbfacts
+from gdb_kwatch.inferior import faults, gdbfacts
 from gdb_kwatch.inferior.handlers import PROMPTS
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
@@ -111,6 +111,7 @@ def _define(commands: _Commands) -> list[gdb.MICommand]:
             super().__init__(name)
             self.action = action
 
+        @faults.as_errors()
         def invoke(self, words: list[str]) -> dict[str, Any]:
             PROMPTS.now()  # gdb sends no event before MI's prompt
             return self.action(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gdb
 
 from gdb_kwatch.core.arbiter import POLICIES
+from gdb_kwatch.inferior import faults
 from gdb_kwatch.inferior.kernel_hits import AUTO, OFF, ON
 from gdb_kwatch.inferior.session import Session
 
@@ -36,7 +37,14 @@ class ShowPrefix(gdb.Command):
             gdb.execute(f"show kwatch {name}")
 
 
-class Adopt(gdb.Parameter):
+class Setting(gdb.Parameter):
+    """What those share that change something at once."""
+
+    def __init_subclass__(cls) -> None:
+        cls.get_set_string = faults.as_errors()(cls.get_set_string)
+
+
+class Adopt(Setting):
     """Whether kwatch also looks after watchpoints made by gdb's own commands and by scripts.
 
     When on, a hit of theirs that gdb misses stops the program and is reported, and their
@@ -97,7 +105,7 @@ class TraceLimit(gdb.Parameter):
         return f"A kwatch trace keeps {value} records."
 
 
-class KernelConditions(gdb.Parameter):
+class KernelConditions(Setting):
     """Whether conditions of kwatches are tested in the kernel: auto or off.
 
     With auto, the default, a condition that can be compiled runs in the kernel where rights,
@@ -122,7 +130,7 @@ class KernelConditions(gdb.Parameter):
         return f"Testing conditions of kwatches in the kernel is {value}."
 
 
-class Merge(gdb.Parameter):
+class Merge(Setting):
     """Whether small kwatches that lie in one aligned block of 8 bytes may share a slot.
 
     Only where there are too few slots, and only kwatches for changes of value, as their hits are
@@ -146,7 +154,7 @@ class Merge(gdb.Parameter):
         return f"Merging small kwatches where there are too few slots is {value}."
 
 
-class Policy(gdb.Parameter):
+class Policy(Setting):
     """How kwatches for all inferiors (kwatch -g) are admitted beside those of single ones.
 
     exact:      where each inferior has room beside what it holds at that priority or higher.
@@ -171,7 +179,7 @@ class Policy(gdb.Parameter):
         return f"The admission policy for kwatches in all inferiors is {value}."
 
 
-class Kernel(gdb.Parameter):
+class Kernel(Setting):
     """Whether watchpoints also see what the kernel does to their memory, in system calls.
 
     off:  only those set by "kwatch -k" do.
