@@ -20,7 +20,7 @@ import gdb
 from gdb_kwatch.core.debugreg import CONTROL, SLOTS, Piece, control_of
 from gdb_kwatch.linux import ptrace
 
-from . import programs
+from . import gdbfacts, programs
 from .watch import Watch
 from .watches import Registry
 
@@ -52,7 +52,7 @@ class AfterExec:
         """At a stop, before anything is changed: what stands in the registers of such a process,
         and nobody has watched since it was resumed, is counted by gdb for ever.  A resume that
         fails for it would name a sentinel: gdb inserts one for all at an address."""
-        pid, thread = gdb.selected_inferior().pid, gdb.selected_thread()
+        pid, thread = gdb.selected_inferior().pid, gdbfacts.selected_thread()
         if pid not in self._unknown or thread is None or not thread.is_stopped():
             return
         watches = list(self.registry.here())

@@ -451,7 +451,7 @@ def _mergeable(watch: Watch) -> bool:
 
 def _slots_of(watch: Watch) -> str:
     """``DR2``, or where it is in no register: ``its slot``."""
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     found: list[int] = []
     if thread is not None and watch.progspace == programs.selected():
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import gdb
 
+from . import gdbfacts
 from .accesses import Run
 from .background import Background
 
@@ -153,7 +154,7 @@ class AttendedRun(Run):
     def _keep_traps(self) -> None:
         """gdb drops SIGTRAP when it detaches; where threads have only the program's own to tell
         of, it is to pass them on."""
-        selected = gdb.selected_thread()
+        selected = gdbfacts.selected_thread()
         own = []
         for thread in gdb.selected_inferior().threads():
             thread.switch()

@@ -32,6 +32,15 @@ _LOCATION = re.compile(r"^\s*-?\d+\.\d+\s.*?(0x[0-9a-f]+)", re.M)
 _CODE_LOCATION = re.compile(r"^\s*\d+\.\d+\s+y\s+(0x[0-9a-f]+).*?(?: inf ([\d, ]+))?$", re.M)
 
 
+def selected_thread() -> gdb.InferiorThread | None:
+    """gdb.selected_thread; None too where it has ended, and gdb has yet to select another:
+    SystemError, "could not find gdb thread object" (13.1, 16.3)."""
+    try:
+        return gdb.selected_thread()
+    except SystemError:
+        return None
+
+
 def interpreter_is_mi() -> bool:
     """Whether this gdb was started with an MI interpreter (or DAP), or with one beside its own
     (``-ex "new-ui mi …"``, as Eclipse does).

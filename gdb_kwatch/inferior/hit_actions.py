@@ -13,7 +13,7 @@ import gdb
 
 from gdb_kwatch.core.grammar import Request
 
-from . import faults
+from . import faults, gdbfacts
 from .accesses import Ranges, counts
 from .lvalues import Reading
 from .session import Session
@@ -102,7 +102,7 @@ class Actions(gdb.Function):
         return False
 
     def _fields(self, action: Action, old: Reading, pc: int) -> dict[str, object]:
-        lvalue, thread = action.watch.lvalue, gdb.selected_thread()
+        lvalue, thread = action.watch.lvalue, gdbfacts.selected_thread()
         assert lvalue is not None and thread is not None
         access = action.symbols.access(pc)
         return {

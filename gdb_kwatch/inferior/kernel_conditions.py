@@ -212,7 +212,7 @@ def _is_ours() -> bool:
     """Whether the program is a process that gdb traces itself, or will be."""
     if not gdb.selected_inferior().pid:
         return not by_value.is_remote()
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     return thread is not None and gdbfacts.can_read_registers(thread.ptid[1])
 
 

@@ -16,9 +16,11 @@ import gdb
 
 from gdb_kwatch.linux import filters, signals
 
+from . import gdbfacts
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_arming import Arming
+from .lvalues import frame_or_none
 
 _ROW = re.compile(r"^SIGSTOP\s+\w+\s+\w+\s+(\w+)", re.M)
 
@@ -111,13 +113,14 @@ class StopSignal:
 
 def _forget_signal(thread: gdb.InferiorThread) -> None:
     """Have gdb resume it with no signal."""
-    selected, frame = gdb.selected_thread(), gdb.selected_frame()
+    selected, frame = gdbfacts.selected_thread(), frame_or_none()
     if thread != selected:
         thread.switch()
     gdb.execute("queue-signal 0", to_string=True)
     if selected is not None and thread != selected:
         selected.switch()
-        frame.select()
+        if frame is not None and frame.is_valid():
+            frame.select()
 
 
 def _interrupt() -> None:

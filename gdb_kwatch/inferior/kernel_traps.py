@@ -30,7 +30,7 @@ from gdb_kwatch.core.records import (
 from gdb_kwatch.linux import registers
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
-from . import kernel_conditions
+from . import gdbfacts, kernel_conditions
 from .caller import (
     Caller,
     caller,
@@ -119,7 +119,7 @@ class KernelTraps:
 
     def asked(self, number: int) -> bool:
         """gdb tests the condition of a catchpoint: was it hit by what stopped the thread?"""
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or not self.session.connected:
             return False
         hand = self._in_hand(thread, number)
@@ -147,7 +147,7 @@ class KernelTraps:
 
     def sight_asked(self) -> bool:
         """gdb tests the condition of the catchpoint that stands for its own watchpoints."""
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or not self.session.connected:
             return False
         hand = self._in_hand(thread, 0)
@@ -224,7 +224,7 @@ class KernelTraps:
         inferior: gdb.Inferior,
     ) -> None:
         moved = False
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         for watch in self.arming.all():
             touched = [counts[p].total for p in self.arming.perf_pieces(watch) if p in counts]
             if not touched or watch.lvalue is None:
@@ -312,7 +312,7 @@ class KernelTraps:
         """The trap of the stop that gdb has decided on, where perf saw one.  ``stop``: the one
         that the debug registers tell of; what the same instruction touched of both is one trap."""
         hand, self._hand = self._hand, None
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None:
             return None
         self.note_ended()
@@ -377,7 +377,7 @@ class KernelTraps:
 
     def complete(self, hand: Hand, by_value: Iterable[Hit]) -> None:
         """What the same system call has changed of watchpoints that are ptrace's alone."""
-        trap, thread = hand.trap, gdb.selected_thread()
+        trap, thread = hand.trap, gdbfacts.selected_thread()
         assert trap is not None
         for hit in by_value:
             watch = self.registry.watches[hit.number]

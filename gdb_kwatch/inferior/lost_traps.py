@@ -103,7 +103,7 @@ class LostTraps:
 
     def _claimed(self) -> str | None:
         """Whose hit the selected thread stands at, by name; it is counted."""
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or not thread.is_stopped():
             return None
         lwp = thread.ptid[1]

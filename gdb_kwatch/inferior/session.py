@@ -24,6 +24,7 @@ from .hooks import Hook
 from .kernel_hits import KernelHits
 from .kernel_traps import Hand
 from .lost_traps import LostTraps
+from .lvalues import frame_or_none
 from .runs import Runs
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
@@ -168,8 +169,8 @@ class Session:
 
     def _programs(self) -> Iterator[None]:
         """With each program space's inferior selected in turn, in silence."""
-        selected = gdb.selected_thread()
-        frame = gdb.selected_frame() if selected is not None and selected.is_stopped() else None
+        selected = gdbfacts.selected_thread()
+        frame = frame_or_none() if selected is not None and selected.is_stopped() else None
         try:
             yield
             spaces = {programs.selected()}
@@ -228,7 +229,7 @@ class Session:
 
     def tell_limits(self) -> None:
         """Once: what kwatch cannot see on this target."""
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or thread.is_running() or by_value.BY_VALUE in self._told:
             return
         if not gdbfacts.can_read_registers(thread.ptid[1]) and by_value.is_remote():
@@ -289,10 +290,7 @@ class Session:
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
         gdbfacts.stopping = gdbfacts.stopped = False
-        try:
-            thread = gdb.selected_thread()
-        except SystemError:  # "could not find gdb thread object" (13.1): it has just ended
-            return
+        thread = gdbfacts.selected_thread()
         if thread is None or not thread.is_stopped():
             return
         for watch in self.registry.catch_up():
@@ -316,7 +314,7 @@ class Session:
         """What a slot given back by one inferior has brought to others.  While no thread is
         selected none can be, without gdb saying so: the next prompt tries again."""
         threads = [thread for inferior in gdb.inferiors() for thread in inferior.threads()]
-        if gdb.selected_thread() is not None or not threads:
+        if gdbfacts.selected_thread() is not None or not threads:
             self._elsewhere.disconnect()
         for _ in self._programs():
             self.registry.make_pool()
@@ -470,7 +468,7 @@ class Session:
                 watch.pid = -1
         self.after_exec.called(event.progspace)
         self._drop_conditions(event.progspace)
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.is_at_exec(thread.ptid[1]):
             return
         for watch in list(self.registry.watches.values()):
@@ -551,7 +549,7 @@ class Session:
         if self._stale:
             self._stale = False
             self.refresh(moved=True)
-        if gdb.selected_thread() is not None:
+        if gdbfacts.selected_thread() is not None:
             self.engine.catch_up(stop.trap.lwp if stop.trap is not None else 0)
         if hand is not None and hand.trap is not None and hand.trap.origin == KERNEL:
             self.kernel.traps.complete(hand, self.engine.take_untold())

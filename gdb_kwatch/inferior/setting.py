@@ -150,7 +150,7 @@ def _check_target() -> None:
             "can-use-hw-watchpoints is 0, so gdb would single-step the program.\n"
             "Use 'set can-use-hw-watchpoints 1' (a script may have set it), then kwatch again."
         )
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     inferior = gdb.selected_inferior()
     architecture = gdbfacts.architecture()
     if not re.match(r"i386", architecture):

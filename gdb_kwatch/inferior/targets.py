@@ -85,7 +85,7 @@ class Target:
 
 def target_of(expression: str, access: str) -> Target:
     """The memory that an expression names now.  Raises gdb.GdbError."""
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     if thread is None or not gdb.selected_inferior().pid:
         raise gdb.GdbError("The program is not being run.")
     if thread.is_running():

@@ -426,7 +426,7 @@ class Engine:
 
     def _gdb_stops(self, watch: Watch) -> None:
         """gdb has judged ``watch`` and stops at it."""
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if thread is None or watch.access == "execute":
             return
         self._reported.add(watch.number)
@@ -464,7 +464,7 @@ class Engine:
         self._lwp, self._quiet, self._stop = 0, None, None
         reported, self._reported = self._reported, set()
         self._stood = stop.stops | reported if stop is not None else reported
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if stop is None or not stop.stops or stop.quiet is None:
             return Stop()
         if thread is None or thread.ptid[1] != lwp:
@@ -534,7 +534,7 @@ class Engine:
         """What `catch_up` has found and nobody was told yet; it happened before the trap of the
         stop that is being made."""
         found, self._untold = self._untold, []
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         if not found or thread is None:
             return None
         number = self.history.next_number()

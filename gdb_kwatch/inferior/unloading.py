@@ -68,7 +68,7 @@ def _is_unloading(filename: str | None) -> bool:
     """Whether the running program has unloaded that library: not a ``file`` command nor an exec,
     where the symbols of another file may be half read (a lookup ends 13.1 with a segmentation
     fault), and gdb parses all watchpoints itself once they are there."""
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     main = programs.filename()
     if thread is None or not thread.is_running() or main in (None, filename):
         return False

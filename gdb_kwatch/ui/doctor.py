@@ -60,7 +60,7 @@ def _architecture() -> list[Fact]:
 
 
 def _target() -> Fact:
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     if thread is None:
         return Fact("target", "no program is running")
     name = gdbfacts.target_name() or "native"

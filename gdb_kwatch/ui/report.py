@@ -10,7 +10,9 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.records import BY_COUNTER, Hit, Trap
+from gdb_kwatch.inferior import gdbfacts
 from gdb_kwatch.inferior.kernel_traps import Hand
+from gdb_kwatch.inferior.lvalues import frame_or_none
 from gdb_kwatch.inferior.traps import Engine, Stop
 from gdb_kwatch.inferior.watch import MENTIONS, Watch
 
@@ -131,7 +133,9 @@ class Report:
 
         Not by ``frame``: gdb.execute would run the breakpoint's commands (gdbfacts).
         """
-        frame = gdb.selected_frame()
+        frame = frame_or_none()
+        if frame is None:
+            return  # killed just now: gdb has nothing to print either
         place = frame.find_sal()
         where = f"{style.styled(frame.name() or '??', 'function')} ()"
         if place.symtab is None or not place.line:
@@ -209,7 +213,7 @@ class Report:
 def _thread_prefix() -> str:
     """As gdb names the thread that hit, once there is more than one (``show_thread_that_caused_
     stop``)."""
-    thread = gdb.selected_thread()
+    thread = gdbfacts.selected_thread()
     if thread is None:
         return ""
     if (
@@ -219,4 +223,5 @@ def _thread_prefix() -> str:
         return ""
     inferiors = gdb.inferiors()
     number = f"{thread.inferior.num}.{thread.num}" if len(inferiors) > 1 else str(thread.num)
-    return f'Thread {number} "{thread.name}": '
+    name = f' "{thread.name}"' if thread.name else ""  # none where it was killed just now
+    return f"Thread {number}{name}: "

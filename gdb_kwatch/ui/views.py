@@ -11,7 +11,7 @@ import gdb
 from gdb_kwatch.core.arbiter import priority_name
 from gdb_kwatch.core.debugreg import ACCESS_NAMES, KERNEL_ONLY, SLOTS, Piece, status_flags
 from gdb_kwatch.core.records import BY_COUNTER, UNTRAPPED, Trap, dumps
-from gdb_kwatch.inferior import programs
+from gdb_kwatch.inferior import gdbfacts, programs
 from gdb_kwatch.inferior.arbitration import WHO
 from gdb_kwatch.inferior.kernel_watch import KernelWatch
 from gdb_kwatch.inferior.session import Session
@@ -209,7 +209,7 @@ class Views:
         }
 
     def slots_text(self) -> str:
-        selected = gdb.selected_thread()
+        selected = gdbfacts.selected_thread()
         if selected is None:
             raise gdb.GdbError("The program is not being run, so no thread has debug registers.")
         threads = self.threads.all()
@@ -390,7 +390,7 @@ class Views:
             reason = f" ({watch.reason})" if watch.reason else ""
             return head + f"{self._state(watch)}{reason}, in no register; {hits} since set"
         text = f"armed on {armed.threads} of {count_of(armed.of, 'thread')}"
-        if not armed.of and gdb.selected_thread() is not None:
+        if not armed.of and gdbfacts.selected_thread() is not None:
             text = "set, in registers that cannot be read here"
         size = sum(region.length for region in watch.regions)
         if not watch.in_registers:
