@@ -1,6 +1,7 @@
-"""Every errno at every call of the kernel's interfaces, once and for good; and SIGKILL at each.
+"""Every errno at every call of the kernel's interfaces, once and for good; SIGKILL before and after
+each, and before each question to gdb; and each read of the program's memory fails once.
 
-    python3 tests/matrix/faults.py [-every N] [-part ptrace | bpf]    (-every 1: an hour)
+    python3 tests/matrix/faults.py [-every N] [-part ptrace | bpf]    (-every 1: some hours)
 
 Plays tests/session/injector.py in the gdb on PATH (KWATCH_GDB), says how many rounds there were and
 what went wrong, and ends with 1 if anything did.
@@ -28,7 +29,7 @@ sys.path.append({session!r})
 import injector
 count, wrong = 0, []
 for kernel in {parts}:
-    for errors, lengths in (injector.ERRORS, [1, 1000]), (["KILL"], [1]):
+    for errors, lengths in (injector.ERRORS, [1, 1000]), (injector.PROGRAM, [1]):
         played, found = injector.rounds({every}, errors, lengths, kernel)
         count, wrong = count + played, wrong + found
 for text in wrong:

@@ -3,6 +3,9 @@
 Each round plays the same session on fixtures/blamed_unchanged.c while one call, or all from one on,
 fail with an errno, or the program is killed there; then the session is played once more with
 nothing failing, and must show every hit.
+
+What is asked of gdb itself is counted too: the program may be dead when it is asked, or its memory
+not be readable.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,6 +28,7 @@ from gdb_kwatch.inferior.handlers import PROMPTS
 from gdb_kwatch.linux import bpf, filters, perf_event, ptrace, signals
 from gdb_kwatch.ui import plugin
 
+_LONG = 180  # s
 ERRORS = ("EPERM", "ESRCH", "EIO", "ENOSPC", "EINTR")
 SHOWN = ("Traceback", "Python Exception", "Error occurred in Python", "internal fault", "$_kwatch")
 
@@ -42,10 +48,67 @@ for module in (perf_event, bpf):
     module.os = Module(module.os)
 
 
+# Asked of the kernel, an errno's name is what the call fails with; the rest is about the program.
+KILL = "KILL"  # it is dead when the kernel is called
+KILL_AFTER = "KILL AFTER"  # it is dead as soon as the kernel has answered
+KILL_IN_GDB = "KILL IN GDB"  # it is dead when gdb is asked, not while gdb reads symbols for `run`:
+# gdb 13.1 waits for ever in the next run then, also without kwatch
+MEMORY = "MEMORY"  # gdb cannot read its memory
+KILLS = (KILL, KILL_AFTER, KILL_IN_GDB)
+PROGRAM = (*KILLS, MEMORY)
+# With these a hit may go by: gdb has no program, or kwatch takes its memory for unmapped.
+UNSEEN = (*PROGRAM, "ESRCH")
+
+evaluate, selected_inferior, inferiors = gdb.parse_and_eval, gdb.selected_inferior, gdb.inferiors
+
+
+def kill() -> None:
+    """Kill the program, and wait until it is dead."""
+    pid = selected_inferior().pid
+    if not pid:
+        return
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            assert poll.poll(30_000), "SIGKILL does not end the program"
+        finally:
+            os.close(fd)
+
+
+def in_new_objfile() -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "at_new_objfile":
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Inferior:
+    """A gdb.Inferior whose memory may be unreadable."""
+
+    def __init__(self, real: gdb.Inferior, read: Any) -> None:
+        self.real = real
+        self.read_memory = read(real.read_memory)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def __eq__(self, other: object) -> bool:
+        return self.real == getattr(other, "real", other)
+
+    def __hash__(self) -> int:
+        return hash(self.real)
+
+
 class Calls:
     """Every call that the plugin makes of ptrace, perf and BPF, counted; closing never fails.
 
-    At call number ``at`` (and ``times`` - 1 after it) ``do`` happens: an errno's name, or KILL.
+    At call number ``at`` (and ``times`` - 1 after it) ``do`` happens: an errno's name, or one of
+    the words above; then it is the questions to gdb, or the reads of memory, that are counted.
     """
 
     # Where a call is to be had, and what it returns when it fails; None: it raises OSError.
@@ -61,34 +124,78 @@ class Calls:
         (bpf.fcntl, "ioctl", None),
         (signals, "_libc_call", -1),  # tgkill
     )
+    ASKED = (
+        *("selected_thread", "selected_inferior", "inferiors", "parse_and_eval", "newest_frame"),
+        *("selected_frame", "execute", "lookup_symbol", "find_pc_line", "block_for_pc"),
+    )
 
     def __init__(self) -> None:
-        self.real = [(owner, name, getattr(owner, name)) for owner, name, _ in self.SEAMS]
-        for (owner, name, bad), (_, _, real) in zip(self.SEAMS, self.real):
-            setattr(owner, name, self.counted(real, bad))
+        for owner, name, bad in self.SEAMS:
+            setattr(owner, name, self.counted(getattr(owner, name), bad))
+        self.asked = {name: getattr(gdb, name) for name in self.ASKED}
         self.set(-1, "", 0)
 
     def set(self, at: int, do: str, times: int) -> None:
         self.at, self.do, self.times, self.count = at, do, times, 0
+        for name, real in self.asked.items():
+            setattr(gdb, name, self.asking(real) if do == KILL_IN_GDB else real)
+        if do == MEMORY:
+            gdb.parse_and_eval = self.evaluated
+            gdb.selected_inferior = lambda: Inferior(selected_inferior(), self.reading)
+            gdb.inferiors = lambda: tuple(Inferior(each, self.reading) for each in inferiors())
+
+    def due(self) -> bool:
+        """Whether it is to happen at this call."""
+        number = self.count
+        self.count += 1
+        return self.at <= number < self.at + self.times
 
     def counted(self, real: Any, bad: int | None) -> Any:
         def call(*arguments: Any) -> int:
-            number = self.count
-            self.count += 1
-            if self.at <= number < self.at + self.times:
-                if self.do == "KILL":
-                    pid = gdb.selected_inferior().pid
-                    if pid:
-                        os.kill(pid, signal.SIGKILL)
-                else:
-                    number_of = getattr(errno, self.do)
-                    if bad is None:
-                        raise OSError(number_of, os.strerror(number_of))
+            if self.do in (KILL_IN_GDB, MEMORY) or not self.due():
+                return real(*arguments)
+            if self.do == KILL:
+                kill()
+            elif self.do != KILL_AFTER:
+                number_of = getattr(errno, self.do)
+                if bad is None:
+                    raise OSError(number_of, os.strerror(number_of))
+                ctypes.set_errno(number_of)
+                return bad
+            try:
+                return real(*arguments)
+            finally:
+                if self.do == KILL_AFTER:
+                    number_of = ctypes.get_errno()
+                    kill()
                     ctypes.set_errno(number_of)
-                    return bad
-            return real(*arguments)
 
         return call
+
+    def asking(self, real: Any) -> Any:
+        def ask(*arguments: Any, **named: Any) -> Any:
+            if not in_new_objfile() and self.due():
+                kill()
+            return real(*arguments, **named)
+
+        return ask
+
+    def reading(self, real: Any) -> Any:
+        def read(address: Any, length: Any) -> Any:
+            self.may_be_unreadable(int(address))
+            return real(address, length)
+
+        return read
+
+    def evaluated(self, *arguments: Any, **named: Any) -> gdb.Value:
+        value = evaluate(*arguments, **named)
+        if value.is_lazy and value.address is not None:
+            self.may_be_unreadable(int(value.address))
+        return value
+
+    def may_be_unreadable(self, address: int) -> None:
+        if self.due():
+            raise gdb.MemoryError(f"Cannot access memory at address {address:#x}")
 
 
 def play(commands: Iterable[str]) -> Iterator[tuple[str, str, bool]]:
@@ -121,7 +228,7 @@ SAID = ("is disabled", "not armed on every thread", "watches nothing", "the syst
 
 def value(name: str) -> int | None:
     try:
-        return int(gdb.parse_and_eval(name)) if gdb.selected_inferior().pid else None
+        return int(evaluate(name)) if selected_inferior().pid else None
     except gdb.error:
         return None
 
@@ -171,7 +278,7 @@ class Round:
             text += answer
             if error and command.startswith(("kwatch", "watch")):
                 refused = True  # said at once, and not set
-        if not refused and do not in ("KILL", "ESRCH") and value("pair.a") not in (0, 1):
+        if not refused and do not in UNSEEN and value("pair.a") not in (0, 1):
             self.wrong.append(f"it went by: pair.a is {value('pair.a')}")
         for _, answer, _ in play((*GO[1:], *LOOK)):
             text += answer
@@ -185,7 +292,7 @@ class Round:
             if error:
                 refused.add(command)
         self.set = {name for name, command in SET.items() if command not in refused}
-        gone = do in ("KILL", "ESRCH") or any(said in text for said in SAID)
+        gone = do in UNSEEN or any(said in text for said in SAID)
         if "pair.a" in self.set and not gone and value("pair.a") not in (0, 1):
             self.wrong.append(f"it went by: pair.a is {value('pair.a')}")
         for _, answer, _ in play(KERNEL_LOOK):
@@ -242,17 +349,22 @@ def rounds(
     BPF.
     """
     calls = Calls()
+    lengths = tuple(lengths)
     for setting in ("confirm off", "pagination off", "print thread-events off"):
         gdb.execute(f"set {setting}")
-    total = Round(calls, -1, "", 0, kernel).calls
+    Round(calls, -1, "", 0, kernel)
     first = bpf_open()
     count, wrong = 0, []
-    for times in lengths:
-        for n, do in enumerate(errors):
+    for n, do in enumerate(errors):
+        total = Round(calls, -1, do, 0, kernel).calls
+        for times in lengths:
             for at in range(n % every, total, every):
-                played = Round(calls, at, do, times, kernel)
-                count += 1
                 what = f"{do} at call {at} of {total}, {times} times"
+                print(what, flush=True)
+                signal.alarm(_LONG)  # ends gdb, where a command of it never comes back
+                played = Round(calls, at, do, times, kernel)
+                signal.alarm(0)
+                count += 1
                 wrong += [f"{what}: {text}" for text in played.wrong]
                 if bpf_open() > first:
                     wrong.append(f"{what}: {bpf_open() - first} descriptors of BPF are left open")

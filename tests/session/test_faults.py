@@ -32,24 +32,36 @@ def test_each_kernel_call_fails_in_turn(session, times):
         assert gdb.evaluate("count") > 8
 
 
-def test_killed_at_each_point(session):
+# What happens to the program (injector.py), and at each how many calls: ptrace's; those and perf's.
+PROGRAM = {
+    "KILL": (6, 19),
+    "KILL AFTER": (7, 23),
+    "KILL IN GDB": (29, 61),
+    "MEMORY": (2, 11),
+}
+
+
+@pytest.mark.parametrize("what", PROGRAM)
+def test_killed_and_unreadable_at_each_point(session, what):
+    """It is dead when the kernel is called, when it has answered, or when gdb is asked; or gdb
+    cannot read its memory."""
     with session("blamed_unchanged") as gdb:
-        gdb.python(INJECT % "6, ['KILL'], [1]", timeout=240)
+        gdb.python(INJECT % f"{PROGRAM[what][0]}, [{what!r}], [1]", timeout=240)
         assert gdb.evaluate("wrong") == []
         assert gdb.evaluate("count") > 8
 
 
 @pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
-@pytest.mark.parametrize("part", ["once", "for good", "killed"])
-def test_calls_of_perf_and_bpf_fail_in_turn(session, part):
+@pytest.mark.parametrize("what", ["once", "for good", *PROGRAM])
+def test_calls_of_perf_and_bpf_fail_in_turn(session, what):
     """A kwatch by perf, a condition in the kernel, a trace and `kwatch who`."""
-    rounds = {
-        "once": "83, injector.ERRORS, [1], True",
-        "for good": "89, injector.ERRORS, [1000], True",
-        "killed": "19, ['KILL'], [1], True",
-    }
+    if what in PROGRAM:
+        rounds = f"{PROGRAM[what][1]}, [{what!r}], [1], True"
+    else:
+        every, times = (83, 1) if what == "once" else (89, 1000)
+        rounds = f"{every}, injector.ERRORS, [{times}], True"
     with session("blamed_unchanged") as gdb:
-        gdb.python(INJECT % rounds[part], timeout=240)
+        gdb.python(INJECT % rounds, timeout=240)
         assert gdb.evaluate("wrong") == []
         assert gdb.evaluate("count") > 8
 
