@@ -234,6 +234,8 @@ class Registry:
                 self._resolve(watch, moved)
             else:
                 self.later.add(watch)  # and stands where it stood
+        if watch.lvalue is None or watch.lvalue.regions != watch.to_check:
+            watch.to_check = ()  # gdb may have made its locations while it was elsewhere
 
     def _resolve(self, watch: Watch, moved: bool) -> None:
         watch.reason, watch.way = "", None

@@ -79,3 +79,20 @@ def test_a_sum_of_which_a_part_is_not_there_yet(session, command):
             ("6", "7"),
         ]
         assert not [t for t in stops if t["origin"] != "user"]
+
+
+@pytest.mark.parametrize("command", ["kwatch", "watch"])
+def test_a_place_that_comes_again_in_the_next_run(session, command):
+    """It is where it was at the last run's stop, and gdb has not moved there yet in this one."""
+    fixture = "pointer_comes_late"
+    with session(fixture) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set var place = &one")
+        gdb.cmd(f"{command} *place + other")
+        for _ in range(2):
+            gdb.cmd("run")
+            assert gdb.stops()[-1]["line"] == line(f"{fixture}.c", "now it can")
+        gdb.cmd("stepi")
+        held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        assert len(held) == 3
+        assert all(slot["owners"] for slot in held)
