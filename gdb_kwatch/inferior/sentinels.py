@@ -75,12 +75,14 @@ class Slot(gdb.Function):
 
     def hold(self, piece: Piece) -> None:
         """Stand for ``piece``, where its memory can be read: gdb's own watchpoint has no slot
-        elsewhere either."""
+        elsewhere either.  Where it cannot, the memory of before is still the answer: after ``file``
+        gdb evaluates an access watchpoint that is off too, and complains by its number of one
+        without memory (``breakpoint_re_set``)."""
         lvalue = memory_lvalue(piece.address, piece.length)
         try:
             lvalue.fetch_lazy()
         except gdb.error:
-            self.free()
+            self.holds = False
             return
         self.holds = True
         self.invoke = repeat(lvalue).__next__
@@ -132,6 +134,8 @@ class Sentinel(gdb.Breakpoint):
                 self.slot.free()
         else:
             self.slot.hold(self.piece)
+            if self.write and not self.slot.holds:
+                self.slot.free()
 
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""

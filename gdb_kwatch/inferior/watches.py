@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import gdb
 
-from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece
+from gdb_kwatch.core.debugreg import EXECUTE, SLOTS, Piece, pieces_of
 from gdb_kwatch.core.expression import chooses
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
@@ -37,6 +37,7 @@ from .watch import (
 )
 
 MORE = "gdb reads more memory for it than kwatch can tell"
+_LENGTHS = (1, 2, 4, 8)  # of what a sentinel can stand on
 
 
 class Registry:
@@ -545,7 +546,7 @@ class Registry:
             return
         wanted: set[Piece] = set()
         if gdb.selected_inferior().pid and gdbfacts.hardware_allowed():
-            wanted = self._wanted(current) - self._outrun()
+            wanted = _without(self._wanted(current), self._outrun())
         if len(self.pieces_in_use()) + self.slots.lost_slots() > SLOTS:
             wanted = set()  # gdb will refuse to resume, and must not name a sentinel for it
         if let_go is not None:
@@ -583,7 +584,7 @@ class Registry:
         pool, loose = self.pool(), self._outrun()
         if pool is not None and loose:
             self.plans.clear()
-            pool.keep({s.piece for s in pool.sentinels if s.piece is not None} - loose)
+            pool.keep(_without((s.piece for s in pool.sentinels if s.piece is not None), loose))
 
     def reseat(self) -> None:
         """Have gdb give out its slots anew, from DR0 on.
@@ -649,19 +650,30 @@ def _one_an_address(watches: Iterable[Watch]) -> set[Piece]:
     With more, and watchpoints of other lengths between them in gdb's order (address, number), gdb
     takes two at one place for two, counts both in the slot, and forgets one whenever it makes the
     locations of one anew, as at each resume (``update_global_location_list``: swap_insertion; 10
-    to 18): the slot would never be free again.
+    to 18): the slot would never be free again.  So the one there is as long as the first of gdb's
+    locations that begin there, where it would be parted from another by that.
     """
     watches = list(watches)
     gdbs = [watch for watch in watches if not watch.carried]
     held = {piece for watch in gdbs for piece in watch.pieces}
+    regions = [region for watch in gdbs for region in watch.regions]
     found = {piece for watch in watches for piece in watch.pieces} - held
     taken = {piece.address for piece in found}
     for watch in gdbs:
         for piece in sorted(watch.pieces):
             if piece.address not in taken:
                 taken.add(piece.address)
+                there = [r.length for r in regions if (r.address, r.rw) == (piece.address, piece.rw)]
+                if piece.length in there[1:] and there[0] in _LENGTHS:
+                    whole = Piece(piece.address, there[0], piece.rw)
+                    if held.issuperset(pieces_of(*whole)):
+                        piece = whole
                 found.add(piece)
     return found
+
+
+def _without(pieces: Iterable[Piece], loose: set[Piece]) -> set[Piece]:
+    return {piece for piece in pieces if loose.isdisjoint(pieces_of(*piece))}
 
 
 def _changeable(bp: gdb.Breakpoint) -> tuple[object, ...]:

@@ -95,7 +95,7 @@ def churn_wrong(settled):
 """
 INSIDE = """
 import ctypes, gc, os
-from gdb_kwatch.core.debugreg import SLOTS
+from gdb_kwatch.core.debugreg import SLOTS, pieces_of
 from gdb_kwatch.inferior import gdbfacts
 from gdb_kwatch.inferior.sentinels import Sentinel
 from gdb_kwatch.inferior.threads import Threads
@@ -126,7 +126,7 @@ def churn_wrong(settled):
             if not sentinel.is_valid():
                 continue
             pooled[sentinel.number] = sentinel
-            if sentinel.enabled and sentinel.piece not in wanted:
+            if sentinel.enabled and not wanted.issuperset(pieces_of(*sentinel.piece)):
                 wrong.append("enabled with no owner: %d %s" % (sentinel.number, sentinel.piece))
         if len(pool.sentinels) > 2 * SLOTS:
             wrong.append("a pool of %d sentinels" % len(pool.sentinels))

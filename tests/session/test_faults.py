@@ -134,3 +134,18 @@ def test_the_memory_goes_away(session):
         assert [h["new"] for h in gdb.stops()[-1]["hits"]] == ["3", "3"]
         assert gdb.run_out() == []
         assert "internal fault" not in gdb.transcript
+
+
+@pytest.mark.parametrize("command", ["rwatch buffer[1]", "awatch alpha", "watch alpha"])
+def test_another_program_where_nothing_is_in_its_place(session, program, command):
+    """After `file` gdb evaluates its access watchpoints, also those that are off."""
+    with session("churn") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(command)
+        out = gdb.cmd(f"file {program('simultaneous_static')}")
+        assert "breakpoint -" not in out
+        gdb.cmd("stepi")
+        gdb.cmd(f"file {program('churn')}")
+        assert "breakpoint -" not in gdb.transcript
+        gdb.run_to("local")
+        assert len(gdb.run_out()) == 8 or command.startswith("rwatch")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from harness import line
 
 WAITS = "kwatch {} waits for a slot: it needs {} of 4, {} free.\n"
 
@@ -241,3 +242,35 @@ def test_several_lengths_at_one_place_give_their_slots_back(session):
         gdb.cmd("stepi")
         held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
         assert held == []
+
+
+@pytest.mark.parametrize("last", ["first", "second"])
+def test_a_piece_of_an_unaligned_one_gives_its_slot_back(session, last):
+    """gdb's own location is as long as the whole, and stands between two of the piece's length."""
+    with session("overlapping") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("watch *(int *) &u.byte[3]")
+        gdb.cmd("kwatch u.byte[3]")
+        stop = gdb.cont()
+        assert "2 watchpoints hit by one instruction" in stop
+        gdb.cmd("delete 3" if last == "first" else "delete 2")
+        gdb.cmd("stepi")
+        held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        assert [len(slot["owners"]) for slot in held] == [1] * (3 if last == "first" else 1)
+        gdb.cmd("delete")
+        gdb.cmd("stepi")
+        assert not [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        gdb.cont()
+
+
+def test_an_unaligned_one_and_its_pieces_are_all_told(session):
+    with session("overlapping") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("watch *(int *) &u.byte[3]")
+        gdb.cmd("kwatch u.byte[3]")
+        gdb.cmd("watch u.byte[6]")
+        gdb.run_out()
+        marks = ["whole store", "upper half", "upper byte"]
+        stops = gdb.stops()
+        assert [t["line"] for t in stops] == [line("overlapping.c", mark) for mark in marks]
+        assert [[h["number"] for h in t["hits"]] for t in stops] == [[2, 3, 4], [2, 4], [2, 4]]
