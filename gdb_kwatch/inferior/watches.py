@@ -663,7 +663,8 @@ def _one_an_address(watches: Iterable[Watch]) -> set[Piece]:
         for piece in sorted(watch.pieces):
             if piece.address not in taken:
                 taken.add(piece.address)
-                there = [r.length for r in regions if (r.address, r.rw) == (piece.address, piece.rw)]
+                begins = piece.address, piece.rw
+                there = [r.length for r in regions if (r.address, r.rw) == begins]
                 if piece.length in there[1:] and there[0] in _LENGTHS:
                     whole = Piece(piece.address, there[0], piece.rw)
                     if held.issuperset(pieces_of(*whole)):
