@@ -16,7 +16,7 @@ from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import KERNEL, Trap
 from gdb_kwatch.linux import ptrace
 
-from . import by_value, gdbfacts, programs
+from . import by_value, fixed_places, gdbfacts, programs
 from .after_exec import AfterExec
 from .faults import guarded
 from .handlers import Handlers, Part
@@ -622,6 +622,14 @@ class Session:
                 continue
             if watch.unchecked:
                 self.registry.check_at_stop(watch)
+            address = fixed_places.find(self.registry, watch)
+            if address is not None and watch.lvalue is not None:
+                self.registry.put(watch, watch.lvalue, address)
+                if gdbfacts.is_memory(address):
+                    watch.pid = gdb.selected_inferior().pid
+                    self.registry.resolve(watch)
+                else:
+                    self._started(watch)
             software = watch.bp.type == gdb.BP_WATCHPOINT and watch.enabled and watch.on
             if software != (watch.state == SOFTWARE) or watch.state in (UNREADABLE_STATE, PENDING):
                 # gdb makes its locations anew when it resumes.

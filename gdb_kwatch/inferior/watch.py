@@ -122,6 +122,7 @@ class Watch:
         self.lvalue: Lvalue | None = None
         self.way: Way | None = None  # to a place that may move; None where it cannot
         self.of_symbol = False  # of -location: its address was that of a static symbol
+        self.found = False  # of -location: where gdb watches was looked up, see fixed_places
         self.late = False  # gdb is still to move it there
         self.regions: tuple[Region, ...] = ()
         self.passed_over: set[int] = set()

@@ -313,10 +313,14 @@ class Registry:
         was set before kwatch looked, it may be another than the expression's."""
         gdbs = self._gdbs_places(watch) if watch.options is None else []
         if len(lvalue.regions) == len(gdbs) == 1 and gdbs[0] != lvalue.regions[0].address:
-            lvalue.regions = (Region(gdbs[0], *lvalue.regions[0][1:]),)
-            lvalue.address = gdbs[0]
-            watch.watch_regions(lvalue.regions)
-            watch.pid = 0  # whether that is the right place in this process: see `started`
+            self.put(watch, lvalue, gdbs[0])
+
+    def put(self, watch: Watch, lvalue: Lvalue, address: int) -> None:
+        """Have one of a single region stand where gdb has it."""
+        lvalue.regions = (Region(address, *lvalue.regions[0][1:]),)
+        lvalue.address = address
+        watch.watch_regions(lvalue.regions)
+        watch.pid = 0  # whether that is the right place in this process: see `started`
 
     def _unreadable(self, watch: Watch, why: str, moved: bool) -> None:
         """Memory that an expression needs is not there: gdb watches what leads to it."""
