@@ -333,6 +333,25 @@ def unreadable(expression: str, rw: int) -> Lvalue:
     return Lvalue(expression, every, None, kind.sizeof, kind, False, frame_or_none())
 
 
+def come_to(lvalue: Lvalue) -> tuple[Region, ...]:
+    """Which of these gdb is likely to watch.  An operand is seldom the last that it comes to: of
+    ``*p + n`` both are found first, of ``n + *p`` the n is then cast."""
+    chain = len(list(parts_of(lvalue.expression))) == 1
+    return tuple(
+        region
+        for region in lvalue.regions
+        if chain and region == lvalue.regions[-1] or _is_there(region)
+    )
+
+
+def _is_there(region: Region) -> bool:
+    try:
+        gdb.selected_inferior().read_memory(*region[:2])
+    except (gdb.error, gdb.MemoryError, OverflowError):
+        return False
+    return True
+
+
 def raw(address: int, size: int, rw: int) -> Lvalue:
     """``size`` bytes at a fixed ``address``: an unsigned integer, or an array of bytes."""
     kind = integer_type(size) if size in (1, 2, 4, 8) else integer_type(1).array(size - 1)

@@ -128,6 +128,8 @@ class Watch:
         self.passed_over: set[int] = set()
         self.unchecked = False  # not compared with where gdb watches yet
         self.to_check: tuple[Region, ...] = ()  # those of the last stop, to be compared
+        # Where memory is missing: all that it may be, and what gdb watches of that.
+        self.unread: tuple[tuple[Region, ...], tuple[Region, ...]] = ((), ())
         self.needs: frozenset[Piece] = frozenset()  # the slots that it wants
         self.pieces = self.needs  # those that it stands in, or would
         self.last: Reading = None

@@ -18,7 +18,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts, programs
 from .arbitration import Arbitration
-from .lvalues import Lvalue, NotWatchable, Way, in_frame, raw, resolve, unreadable
+from .lvalues import Lvalue, NotWatchable, Way, come_to, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
 from .watch import (
@@ -327,14 +327,24 @@ class Registry:
         with in_frame(watch.frame):
             lvalue = unreadable(watch.watched, watch.rw)
         regions = lvalue.regions
-        gdbs = [] if moved else self._gdbs_places(watch)
-        if gdbs:
-            regions = tuple(region for region in regions if region.address in gdbs)
+        if not moved:
+            self._note_unread(watch, regions)
+        if watch.unread[0] == regions:
+            regions = watch.unread[1]
+        else:
+            watch.unchecked, regions = True, come_to(lvalue)
         watch.state, watch.reason, watch.last = UNREADABLE_STATE, why, None
         watch.lvalue = None
         if not watch.is_location:
             watch.lvalue, watch.way = lvalue, Way(regions, gdb.selected_inferior())
         watch.watch_regions(regions)
+
+    def _note_unread(self, watch: Watch, regions: tuple[Region, ...]) -> None:
+        """Which of these gdb watches while something that the expression needs is not there."""
+        gdbs = self._gdbs_places(watch)
+        there = tuple(region for region in regions if region.address in gdbs)
+        if there:  # else they are those of before
+            watch.unread = regions, there
 
     def _gdbs_places(self, watch: Watch) -> list[int]:
         """The addresses where gdb itself watches; [] where it does not, or does not tell."""
@@ -424,7 +434,10 @@ class Registry:
         if not watch.enabled:
             return  # it stands nowhere
         if watch.lvalue is not None and regions and watch.lvalue.regions == regions:
-            self._check_against_gdb(watch)
+            if watch.state == UNREADABLE_STATE:
+                self._note_unread(watch, regions)
+            else:
+                self._check_against_gdb(watch)
             watch.unchecked = False
         elif watch.unchecked and watch.lvalue is not None:
             watch.to_check = watch.lvalue.regions

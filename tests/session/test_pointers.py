@@ -96,3 +96,18 @@ def test_a_place_that_comes_again_in_the_next_run(session, command):
         held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
         assert len(held) == 3
         assert all(slot["owners"] for slot in held)
+
+
+@pytest.mark.parametrize("sum_of", ["*heap + beta", "beta + *heap"])
+def test_an_operand_that_is_not_there_takes_no_slot(session, sum_of):
+    with session("churn") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"watch {sum_of}")
+        for _ in range(2):
+            gdb.cmd("stepi")
+            held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+            assert gdb.list()[2]["armed"] == 1
+            assert [len(slot["owners"]) for slot in held] == [1, 1]
+        for number, place in enumerate(["alpha", "place[0]", "place[1]"], 3):
+            gdb.cmd(f"kwatch {place}")
+            assert gdb.list()[number]["state"] == ("waiting" if number == 5 else "installed")
