@@ -319,7 +319,7 @@ class Session:
         for _ in self._programs():
             self.registry.make_pool()
             self.registry.grow()
-            self.refresh(moved=True)
+            self.refresh(moved=True, nothing_ran=True)
             self.serve()
         self.tell()
 
@@ -422,9 +422,10 @@ class Session:
         """A file's symbols go; a lookup may still find them now, so look again at the stop."""
         self._stale = bool(self.registry.watches)
 
-    def refresh(self, moved: bool = False) -> None:
+    def refresh(self, moved: bool = False, nothing_ran: bool = False) -> None:
         """Resolve each watchpoint of this program space again, and aim.  For ``moved`` see
-        `Registry.resolve`."""
+        `Registry.resolve`.  ``nothing_ran``: another value than that of before is the work of a
+        trap that gdb has yet to look at."""
         if not self.connected:
             return
         inferior = gdb.selected_inferior()
@@ -433,7 +434,11 @@ class Session:
             if inferior.pid and watch.pid != inferior.pid and watch.access != "execute":
                 self._started(watch)
             if watch.state != EXPIRED:
+                known = nothing_ran and watch.armed and watch.pid in (inferior.pid, -1)
+                before = watch.last
                 self.registry.resolve(watch, moved)
+                if known and before is not None and watch.armed:
+                    watch.last = before
                 if inferior.pid and not watch.pid:
                     self._started(watch)
                 self._warn_about(watch)

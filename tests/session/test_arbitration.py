@@ -526,6 +526,27 @@ def test_merged_chars_of_threads_are_told_apart_by_the_instruction(session):
         assert all(found == list(range(1, 51)) for found in values.values()), values
 
 
+def test_a_trap_to_come_of_another_inferior(session, program):
+    """What changes the arbiter's mind in all inferiors does not take its old value away."""
+    with session("simultaneous") as gdb:
+        two_inferiors(gdb, program("simultaneous"))
+        gdb.cmd("kwatch -g s.a")
+        number = gdb.value("$bpnum")
+        gdb.cmd("set schedule-multiple on")
+        for turn in range(1, 6):
+            out = gdb.cont()
+            assert "is not being run" not in out
+            gdb.cmd(f"kwatch priority {number} {turn}")
+            if ended := re.search(r"\[Inferior (\d) .* exited normally\]", out):
+                gdb.cmd(f"inferior {3 - int(ended[1])}")
+            found = [(t["inferior"], h["old"], h["new"]) for t in gdb.stops() for h in t["hits"]]
+            if len(found) == 4:
+                break
+        assert sorted(found) == [
+            (n, *values) for n in (1, 2) for values in (("0", "1"), ("1", "2"))
+        ]
+
+
 def test_two_inferiors_that_run_at_once(session, program):
     """A sentinel of the one is never taken out, and made again, at a stop of the other."""
     with session("simultaneous") as gdb:
@@ -534,11 +555,16 @@ def test_two_inferiors_that_run_at_once(session, program):
         gdb.cmd("inferior 1")
         gdb.cmd("watch other")
         gdb.cmd("set schedule-multiple on")
-        # Not to their ends: gdb 13 can lose its way where two processes end at once.
+        # Not to both ends: gdb 13 can lose its way where two processes end at once.  One may be at
+        # its end before the other has come to the place; bare gdbs hang where that one's event is
+        # pending and `schedule-multiple` is off.
         stopped = []
         while sorted(stopped) != [1, 2]:
             assert len(stopped) < 2
-            gdb.cont()
+            out = gdb.cont()
+            assert "is not being run" not in out
+            if ended := re.search(r"\[Inferior (\d) .* exited normally\]", out):
+                gdb.cmd(f"inferior {3 - int(ended[1])}")
             stopped = [
                 trap["inferior"]
                 for trap in gdb.stops()
