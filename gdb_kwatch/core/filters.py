@@ -38,7 +38,7 @@ HEAD = SEEN + 16 * CPUS
 # Places on the BPF stack, from R10.
 _NEW, _OLD, _SCRATCH, _USER_IP, _TEMPORARIES = -32, -64, -72, -88, -96
 # Where a condition's temporaries were: it is judged by then.
-_IP, _TOP = -104, -168
+_IP, _TOP = -104, -232
 
 _GOLDEN = 0x9E3779B97F4A7C15  # spreads the bits of a number
 SIGSTOP = 19
@@ -51,8 +51,9 @@ KERNEL_KEY = 1 << 63  # in a row's key
 
 
 # A system call's return address to the program is among so many words of the stack: the C
-# library's function may have pushed something (as read() does in a program with threads).
-TOP_WORDS = 8
+# library's functions push something (glibc 2.41: three calls within it, the 13th word).
+TOP_WORDS = 16
+_OWN_WORDS = 3  # of them, so many that lie in the program's own code tell calls apart
 
 
 @dataclass(frozen=True)
@@ -678,25 +679,30 @@ def counting(source: Source, kernel: Kernel, layout: RowLayout) -> Program:
 
 
 def _mix_in_caller(p: Program, ranges: tuple[tuple[int, int], ...]) -> None:
-    """R7 becomes another one for each piece of the program's code that called the kernel: the
-    first word on the stack that lies there.  Who called it for certain is found out later."""
+    """R7 becomes another one for each piece of the program's code that called the kernel: by the
+    first words on the stack that lie there, as some may be left over from other calls.  Who called
+    it for certain is found out later."""
+    p.mov(R4, _OWN_WORDS)
     for word in range(TOP_WORDS):
+        own, following = p.new_label(), p.new_label()
         p.load(R1, R10, _TOP + 8 * word)
         for start, end in ranges:
             outside = p.new_label()
             p.number(R3, start)
             p.jump_if("le", R1, R3, outside)
             p.number(R3, end)
-            p.jump_if("gt", R1, R3, outside)
-            p.jump(".caller")
+            p.jump_if("le", R1, R3, own)
             p.label(outside)
-    p.jump(".no_caller")
-    p.label(".caller")
-    p.number(R2, _GOLDEN)
-    p.alu("mul", R1, R2)
-    p.alu("rsh", R1, 16)
-    p.alu("xor", R7, R1)
-    p.label(".no_caller")
+        p.jump(following)
+        p.label(own)
+        p.number(R2, _GOLDEN)
+        p.alu("mul", R1, R2)
+        p.alu("rsh", R1, 16)
+        p.alu("add", R7, R1)
+        p.alu("sub", R4, 1)
+        p.jump_if("eq", R4, 0, ".mixed")
+        p.label(following)
+    p.label(".mixed")
 
 
 def _probe(

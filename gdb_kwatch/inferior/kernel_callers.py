@@ -1,8 +1,10 @@
 """Who called the kernel for a recorded access: told from words of the stack as they were then.
 
 The kernel notes the program counter, behind the `syscall` instruction; that is in the C library as
-a rule.  Frame pointers miss its caller: such a function makes no frame.  But its return address
+a rule.  Frame pointers miss its callers: such functions make no frames.  But a return address
 stands on the stack, behind what the function itself has pushed, and its code tells how much.
+In the C library one calls another: read() has the kernel called three calls below it in glibc 2.41
+(`__syscall_cancel_arch`).
 """
 
 from __future__ import annotations
@@ -27,11 +29,10 @@ _OTHERWISE = re.compile(r"(?:mov|lea|and|xchg)\S*\s+(?:.*,\s*%rsp|rsp,.*)$")
 
 
 def callers(ip: int, top: Sequence[int], stack: Sequence[int]) -> list[int]:
-    """The chain of a system call, innermost first: ``ip``, the return address that stands in
+    """The chain of a system call, innermost first: ``ip``, the return addresses that stand in
     ``top`` (the words at the stack pointer), and what frame pointers tell of those behind."""
-    back = _return_address(ip, top)
-    rest = [frame for frame in stack[1:] if frame != back]
-    return [ip, *([back] if back else []), *rest]
+    back = list(_return_addresses(ip, top))
+    return [ip, *back, *(frame for frame in stack[1:] if frame not in back)]
 
 
 def outside_libraries(chain: Sequence[int]) -> int:
@@ -46,12 +47,21 @@ def _has_line(ip: int) -> bool:
     return place.symtab is not None and bool(place.line)
 
 
-def _return_address(ip: int, top: Sequence[int]) -> int:
-    """0 where it cannot be told."""
-    depth = _pushed(ip)
-    if depth is None or depth % _WORD or not 0 <= depth // _WORD < len(top):
-        return 0
-    return top[depth // _WORD]
+def _return_addresses(ip: int, top: Sequence[int]) -> Iterator[int]:
+    """Up to the first outside of the C library; none where it cannot be told."""
+    at = 0
+    while True:
+        depth = _pushed(ip)
+        if depth is None or depth % _WORD or depth < 0:
+            return
+        at += depth // _WORD
+        if at >= len(top) or not top[at]:
+            return
+        ip = top[at]
+        yield ip
+        if not in_system_library(ip):
+            return
+        at += 1
 
 
 def _pushed(ip: int) -> int | None:

@@ -223,10 +223,11 @@ def test_a_system_call_is_its_callers(session, tmp_path):
             ("main", line("kernel_callers.c", "own"), "write", 1),
         }
         for row in rows[:2]:
-            assert row["stack"][1] == row["function"]
+            depth = row["stack"].index(row["function"])
+            assert depth in (1, 3, 4), "glibc 2.41 has functions between"
         out = gdb.cmd("kwatch who 1")
         assert f"by kernel_callers.c:{places['first']}" in out
-        assert re.search(rf"^#1 .* in first \(\) at kernel_callers.c:{places['first']}", out, re.M)
+        assert re.search(rf"^#[134] .* in first \(\) at kernel_callers.c:{places['first']}", out, re.M)
         gdb.run_to(f"kernel_callers.c:{line('kernel_callers.c', 'begin')}")
         gdb.cmd("kwatch trace buffer[0] -k")
         gdb.cont()
@@ -350,7 +351,7 @@ def test_the_table_that_is_redrawn_says_all(program):
                 (f"ticking.c:{line('ticking.c', name)}", name) for name in ("up", "down")
             }
             assert {row[3] for row in rows} <= {"read", "write", "read/write"}
-            assert "0x" not in re.sub(r"0x[0-9a-f]+\(%rip\)", "", text)
+            assert "0x" not in re.sub(r"\$0x[0-9a-f]+|0x[0-9a-f]+\(%rip\)", "", text)
         child.sendintr()
         child.expect("hits in .* by . instructions?")
         child.sendline("kill")
