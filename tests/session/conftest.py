@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import Gdb  # noqa: E402
+from harness import Gdb, shown  # noqa: E402
+
+# nohup and a shell's `&` leave these ignored, and so they would be in all that the tests start; one
+# that has a handler here is at its default there.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def session(program, tmp_path):
         try:
             yield gdb
         except BaseException:
-            print(gdb.transcript)  # pytest shows it with the failure
+            print(shown(gdb.transcript))  # pytest shows it with the failure
             raise
         finally:
             gdb.close()

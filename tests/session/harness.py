@@ -26,6 +26,8 @@ FIXTURES = ROOT / "fixtures"
 
 PROMPT = "@@gdb-is-ready@@ "
 TIMEOUT = int(os.environ.get("KWATCH_TIMEOUT", "60"))  # seconds; more where all is emulated
+MOST = 4_000_000  # characters of one session: more is a command that is repeated without an end
+SHOWN = 40_000  # of them, where a test fails
 
 # With editing on, readline would echo what is typed and the transcript would hold it twice.
 SETTINGS = (
@@ -52,7 +54,7 @@ FORBIDDEN = (
 
 
 class GdbFailure(AssertionError):
-    """gdb did not do what the harness waited for; the message has the whole transcript."""
+    """gdb did not do what the harness waited for; the message has the transcript."""
 
 
 def gdb_command() -> list[str]:
@@ -70,6 +72,15 @@ def line(source: str, mark: str) -> int:
     found = [n for n, text in enumerate(lines, 1) if n > 1 and comment.search(text)]
     assert len(found) == 1, f"{source} has the mark {mark!r} on the lines {found}"
     return found[0]
+
+
+def shown(transcript: str) -> str:
+    """A transcript as a failure shows it: its middle is left out where it is long."""
+    left_out = len(transcript) - SHOWN
+    if left_out <= 0:
+        return transcript
+    begin, end = transcript[: SHOWN // 4], transcript[-(SHOWN - SHOWN // 4) :]
+    return f"{begin}\n[... {left_out:,} characters ...]\n{end}"
 
 
 class Gdb:
@@ -158,7 +169,7 @@ class Gdb:
         out = self.cmd(f"python import json; print('@' + json.dumps({expression}))")
         found = re.search(r"^@(.*)$", out, re.M)
         if not found:
-            raise GdbFailure(f"{expression!r} gave no value:\n{self.transcript}")
+            raise GdbFailure(f"{expression!r} gave no value:\n{shown(self.transcript)}")
         return json.loads(found.group(1))
 
     def json(self, command: str) -> Any:
@@ -166,7 +177,8 @@ class Gdb:
         path = self._file(".json")
         out = self.cmd(f"{command} -json {path}")
         if not path.stat().st_size:
-            raise GdbFailure(f"{command} -json wrote nothing but said: {out}\n{self.transcript}")
+            said = shown(self.transcript)
+            raise GdbFailure(f"{command} -json wrote nothing but said: {out}\n{said}")
         return json.loads(path.read_text())
 
     # --- short names for what most tests do ---
@@ -187,7 +199,7 @@ class Gdb:
         self.cmd(f"tbreak {place}")
         out = self.cmd("run")
         if "Temporary breakpoint" not in out:
-            raise GdbFailure(f"the program did not reach {place}:\n{self.transcript}")
+            raise GdbFailure(f"the program did not reach {place}:\n{shown(self.transcript)}")
         return out
 
     def cont(self, timeout: float | None = None) -> str:
@@ -198,7 +210,7 @@ class Gdb:
         self.cmd(f"tbreak {place}")
         out = self.cont(timeout)
         if "Temporary breakpoint" not in out:
-            raise GdbFailure(f"something stopped before {place}:\n{self.transcript}")
+            raise GdbFailure(f"something stopped before {place}:\n{shown(self.transcript)}")
         return out
 
     def interrupt(self) -> str:
@@ -219,7 +231,7 @@ class Gdb:
                 self.ending = out
                 return stops
             stops.append(out)
-        raise GdbFailure(f"the program did not end after {most} stops:\n{self.transcript}")
+        raise GdbFailure(f"the program did not end after {most} stops:\n{shown(self.transcript)}")
 
     # --- ending ---
 
@@ -244,8 +256,8 @@ class Gdb:
         """What no session may show."""
         for word in FORBIDDEN:
             if word not in self.allow:
-                assert word not in self.transcript, f"{word!r} was shown:\n{self.transcript}"
-        assert self.exit_code == 0, f"gdb ended with {self.exit_code}:\n{self.transcript}"
+                assert word not in self.transcript, f"{word!r} was shown:\n{shown(self.transcript)}"
+        assert self.exit_code == 0, f"gdb ended with {self.exit_code}:\n{shown(self.transcript)}"
 
     # --- inside ---
 
@@ -255,9 +267,11 @@ class Gdb:
         except (pexpect.TIMEOUT, pexpect.EOF) as error:
             self.transcript += self._text()
             what = "no prompt" if isinstance(error, pexpect.TIMEOUT) else "gdb ended"
-            raise GdbFailure(f"{what}:\n{self.transcript}") from None
+            raise GdbFailure(f"{what}:\n{shown(self.transcript)}") from None
         out = self._text()
         self.transcript += out
+        if len(self.transcript) > MOST:
+            raise GdbFailure(f"no end is to be seen:\n{shown(self.transcript)}")
         return out
 
     def _text(self) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Gdb
+from harness import ROOT, Gdb, shown
 
 from gdb_kwatch.linux import perf_event
 
@@ -41,7 +41,7 @@ def as_nobody(program) -> Iterator[Gdb]:
         try:
             yield gdb
         except BaseException:
-            print(gdb.transcript)
+            print(shown(gdb.transcript))
             raise
         finally:
             gdb.close()
@@ -56,7 +56,7 @@ def without_perf(program) -> Iterator[Gdb]:
         try:
             yield gdb
         except BaseException:
-            print(gdb.transcript)
+            print(shown(gdb.transcript))
             raise
         finally:
             gdb.close()

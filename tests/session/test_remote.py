@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import GdbFailure
+from harness import GdbFailure, shown
 
 LIMITS = "the debug registers of this target cannot be read"
 
@@ -25,7 +25,7 @@ def of_gdbserver(gdb, program, words="--once"):
     gdb.cmd("set sysroot /")
     out = gdb.cmd(f"target extended-remote | gdbserver {words} - {program}")
     if "Remote debugging" not in out:
-        raise GdbFailure(gdb.transcript)
+        raise GdbFailure(shown(gdb.transcript))
 
 
 def rows(trap):
@@ -170,7 +170,7 @@ def of_replay(gdb, program):
     words += [hex(int(place)), before, after]
     out = gdb.cmd(f"target extended-remote | python3 {' '.join(words)}")
     if "store (v=" not in out:
-        raise GdbFailure(gdb.transcript)
+        raise GdbFailure(shown(gdb.transcript))
 
 
 JOURNEY = ("continue",) * 2 + ("reverse-continue",) * 3 + ("continue", "reverse-stepi", "continue")

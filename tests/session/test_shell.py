@@ -105,18 +105,24 @@ def folder(tmp_path, monkeypatch):
 
 
 @contextlib.contextmanager
-def begun(*words: str, patience: float | None = None, before: tuple[str, ...] = ()):
+def begun(
+    *words: str,
+    patience: float | None = None,
+    before: tuple[str, ...] = (),
+    python: str = sys.executable,
+    checkout: Path = ROOT,
+):
     """The command, looking at the process already."""
-    command = [*KWATCH, *words]
+    command = [python, "-m", "gdb_kwatch", *words]
     if patience is not None:
         text = (
             "import sys\nfrom gdb_kwatch.outside import attached, verbs\n"
             f"attached.TO_LET_GO = {patience}\nsys.exit(verbs.main(sys.argv[1:]))"
         )
-        command = [sys.executable, "-c", text, *words]
+        command = [python, "-c", text, *words]
     process = subprocess.Popen(
         [*before, *command],
-        cwd=ROOT,
+        cwd=checkout,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -531,13 +537,27 @@ def test_a_process_that_is_stopped(watched):
 
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+# A virtual environment may be where others cannot look.
+PYTHON = os.path.realpath(sys.executable)
+
+
+@pytest.fixture
+def for_all(program):
+    """kwatch and the program where every user may read them: /root is root's alone."""
+    with tempfile.TemporaryDirectory(prefix="kwatch-test-") as name:
+        made = Path(name)
+        made.chmod(0o755)
+        unneeded = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "gdb_kwatch", made / "gdb_kwatch", ignore=unneeded)
+        shutil.copy(program("untouched"), made)
+        yield made
 
 
 @pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid() != 0, reason="root gives rights up")
-def test_a_process_of_another_user(watched):
+def test_a_process_of_another_user(watched, for_all):
     done = subprocess.run(
-        [*NOBODY, *KWATCH, "who", "-p", str(watched.pid), "counter"],
-        cwd=ROOT,
+        [*NOBODY, PYTHON, "-m", "gdb_kwatch", "who", "-p", str(watched.pid), "counter"],
+        cwd=for_all,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -549,11 +569,11 @@ def test_a_process_of_another_user(watched):
 
 @pytest.mark.skipif(not shutil.which("setpriv") or os.geteuid() != 0, reason="root gives rights up")
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_user_without_rights_ends_it(program, number):
-    watched = Watched(program("untouched"), before=NOBODY)
+def test_a_user_without_rights_ends_it(for_all, number):
+    watched = Watched(for_all / "untouched", before=NOBODY)
     try:
         words = ("who", "-p", str(watched.pid), "counter", "-for", "600")
-        with begun(*words, before=NOBODY) as command:
+        with begun(*words, before=NOBODY, python=PYTHON, checkout=for_all) as command:
             watched.goes_on()
             command.send_signal(number)
             out, error = command.communicate(timeout=TIMEOUT)
