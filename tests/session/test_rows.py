@@ -227,7 +227,8 @@ def test_a_system_call_is_its_callers(session, tmp_path):
             assert depth in (1, 3, 4), "glibc 2.41 has functions between"
         out = gdb.cmd("kwatch who 1")
         assert f"by kernel_callers.c:{places['first']}" in out
-        assert re.search(rf"^#[134] .* in first \(\) at kernel_callers.c:{places['first']}", out, re.M)
+        place = f"kernel_callers.c:{places['first']}"
+        assert re.search(rf"^#[134] .* in first \(\) at {place}", out, re.M)
         gdb.run_to(f"kernel_callers.c:{line('kernel_callers.c', 'begin')}")
         gdb.cmd("kwatch trace buffer[0] -k")
         gdb.cont()
