@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import gdb
-
 from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.linux import ptrace
 
@@ -24,25 +22,42 @@ if TYPE_CHECKING:
 _PAGE = 4096
 
 
-def find(registry: Registry, watch: Watch) -> int | None:
+def find(registry: Registry, watch: Watch, lwp: int) -> int | None:
     """At a stop: the address at which gdb watches for it, if that is another than kwatch thinks."""
+    if not _is_open(watch):
+        return None
+    held = _held(lwp)
+    address = _elsewhere(registry, watch, held)
+    watch.found = address is not None or bool(held & watch.pieces)
+    return address
+
+
+def is_elsewhere(registry: Registry, watch: Watch, lwp: int) -> bool:
+    """At a trap that comes before that stop: it is no hit of this one."""
+    return _is_open(watch) and _elsewhere(registry, watch, _held(lwp)) is not None
+
+
+def _is_open(watch: Watch) -> bool:
     if gdbfacts.VERSION >= (13, 0) or watch.found or watch.options is not None:
-        return None
-    thread = gdb.selected_thread()
-    if not (watch.is_location and watch.on and len(watch.pieces) == 1) or thread is None:
-        return None
+        return False
+    return watch.is_location and watch.on and len(watch.pieces) == 1
+
+
+def _held(lwp: int) -> set[Piece]:
     try:
-        held = set(ptrace.debug_registers(thread.ptid[1]).pieces().values())
+        return set(ptrace.debug_registers(lwp).pieces().values())
     except OSError:
-        return None
+        return set()
+
+
+def _elsewhere(registry: Registry, watch: Watch, held: set[Piece]) -> int | None:
     here = list(registry.here())
-    known = set().union(*(other.pieces | other.needs for other in here))
     (own,) = watch.pieces
-    others = [piece for piece in held - known if piece[1:] == own[1:]]
-    found = [piece for piece in others if _is_relocated(piece, own)]
+    others = held.difference(*(other.pieces | other.needs for other in here))
+    like_it = [piece for piece in others if piece[1:] == own[1:]]
+    found = [piece for piece in like_it if _is_relocated(piece, own)]
     if not found and not any(_is_anywhere(other) for other in here):
-        found = others
-    watch.found = bool(found) or own in held
+        found = like_it
     return found[0].address if len(found) == 1 else None
 
 

@@ -619,6 +619,8 @@ class Session:
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         self.registry.let_go.clear()
+        thread = gdb.selected_thread()
+        lwp = thread.ptid[1] if thread is not None else 0
         for watch in list(self.registry.here()):
             watch.has_run = True
             if watch.once and watch.on and not (watch.bp.enabled or self._calling):
@@ -627,7 +629,7 @@ class Session:
                 continue
             if watch.unchecked:
                 self.registry.check_at_stop(watch)
-            address = fixed_places.find(self.registry, watch)
+            address = fixed_places.find(self.registry, watch, lwp)
             if address is not None and watch.lvalue is not None:
                 self.registry.put(watch, watch.lvalue, address)
                 if gdbfacts.is_memory(address):

@@ -16,7 +16,7 @@ from gdb_kwatch.core.expression import chooses
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
-from . import gdbfacts, programs
+from . import fixed_places, gdbfacts, programs
 from .arbitration import Arbitration
 from .lvalues import Lvalue, NotWatchable, Way, come_to, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
@@ -506,6 +506,7 @@ class Registry:
     def plan(self, lwp: int, key: tuple[int, tuple[int, ...]]) -> Plan:
         """What to do about the trap at which ``lwp`` stands; kept under ``key``."""
         watches = [w for w in self.here() if w.in_registers and self.follows(w) and not w.waits]
+        watches = [w for w in watches if not fixed_places.is_elsewhere(self, w, lwp)]
         registers, moving = ptrace.debug_registers(lwp), self.moving()
         plan = self.plans[key] = make_plan(registers, watches, self.pool(), moving)
         return plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from harness import GDBINIT
+from harness import GDBINIT, line
 
 from gdb_kwatch.linux import perf_event
 
@@ -291,6 +291,21 @@ def test_location_that_was_set_before_the_program_had_its_place(session):
         row = gdb.list()[1]
         assert row["state"] == "address expired"
         assert int(row["address"], 16) < 0x100000
+
+
+def test_location_whose_pointer_has_moved_on(session):
+    """gdb stays where the pointer led to; kwatch looks when it leads elsewhere."""
+    with session("list_walk") as gdb:
+        gdb.run_to(f"list_walk.c:{line('list_walk.c', 'linked')}")
+        gdb.cmd("kwatch off")
+        gdb.cmd("watch -l cur->v")
+        assert "New value = 1" in gdb.cont()
+        gdb.go_to(f"list_walk.c:{line('list_walk.c', 'here')}")
+        gdb.cmd("kwatch on")
+        out = gdb.cont()
+        assert "New value = 5" in out
+        assert "expired" not in out
+        assert int(gdb.list()[2]["address"], 16) == int(gdb.value("(long) &ring[0].v"))
 
 
 def test_a_setting_while_it_is_off_makes_no_sentinels(session):
