@@ -68,7 +68,7 @@ class KernelHits:
         session.engine.untold_elsewhere = self.arming.is_unread
         self._functions = [Asked(self, name) for name in (FUNCTION, BY_USER)]
         # A catchpoint that a new kwatch is to have, instead of a new one.
-        self.catchpoint: gdb.Breakpoint | None = None
+        self.catchpoint: gdb.Breakpoint | Listed | None = None
         self._new_threads = 0
         self._parked: list[KernelWatch] = []
         self._handlers = Handlers(

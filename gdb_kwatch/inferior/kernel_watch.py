@@ -99,6 +99,12 @@ class Listed:
         self._condition = text
 
 
+def listed() -> list[Listed]:
+    """All catchpoints of gdb 10."""
+    rows = re.findall(r"^(\d+)\s+catchpoint\s", gdbfacts.answer("info breakpoints"), re.M)
+    return [Listed(int(number)) for number in rows]
+
+
 def make_catchpoint(temporary: bool = False) -> gdb.Breakpoint | Listed:
     """A new catchpoint of the signals by which hits are told.  Not in a breakpoint event."""
     stopping = "" if filters.why_no_stops() else " SIGSTOP"  # see kernel_stops

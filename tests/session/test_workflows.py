@@ -324,8 +324,6 @@ def test_define_prefix_with_and_alias(session):
 def test_saved_and_restored_in_another_gdb(session, in_kernel):
     """By `save breakpoints` a kwatch comes back as gdb's own, or as itself."""
     with session("condition_not_blamed", kernel_conditions=in_kernel) as gdb:
-        if in_kernel and not gdb.evaluate("hasattr(gdb, 'BP_CATCHPOINT')"):
-            pytest.skip("gdb 10 tells Python of no catchpoint")
         gdb.run_to("main")
         gdb.cmd("kwatch pair.a if pair.a == 3")
         gdb.cmd("kwatch -every pair.b if 0")
