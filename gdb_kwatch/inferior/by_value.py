@@ -82,7 +82,7 @@ def touched(
         if not blamed and (old is None or old == new):
             continue
         watch.hits += 1
-        watch.last = new
+        watch.before, watch.last = old, new
         where = watch.regions[-1][:2]
         touches.append(
             Touch(

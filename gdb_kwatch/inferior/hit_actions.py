@@ -15,7 +15,7 @@ from gdb_kwatch.core.grammar import Request
 
 from . import faults, gdbfacts
 from .accesses import Ranges, counts
-from .lvalues import Reading
+from .lvalues import UNREADABLE
 from .session import Session
 from .targets import Symbols, code_ranges, where
 from .watch import HIT_COUNTS, Watch
@@ -29,7 +29,6 @@ class Action:
 
     watch: Watch
     request: Request
-    old: Reading
     symbols: Symbols
     pid: int = 0
     ranges: tuple[Ranges, Ranges] = ((), ())
@@ -72,7 +71,7 @@ class Actions(gdb.Function):
         if request.log is not None or (
             (request.only or request.without) and not watch.judged_in_kernel
         ):
-            self.of[watch.number] = Action(watch, request, watch.last, Symbols(watch.regions))
+            self.of[watch.number] = Action(watch, request, Symbols(watch.regions))
             watch.log, watch.only, watch.without = request.log, request.only, request.without
             watch.acts = True
             watch.bp.condition = watch.with_acting(request.condition)
@@ -92,22 +91,25 @@ class Actions(gdb.Function):
         action = self.of.get(number)
         if action is None or not action.watch.bp.is_valid() or action.watch.lvalue is None:
             return holds  # also where `save breakpoints` has written it
-        old, action.old = action.old, action.watch.lvalue.read(gdb.selected_inferior())
         pc = gdb.newest_frame().pc()
         if not holds or not action.wanted(pc):
             return False
         if action.request.log is None:
             return True
-        gdb.write(action.request.log.format(**self._fields(action, old, pc)) + "\n")
+        gdb.write(action.request.log.format(**self._fields(action, pc)) + "\n")
         return False
 
-    def _fields(self, action: Action, old: Reading, pc: int) -> dict[str, object]:
-        lvalue, thread = action.watch.lvalue, gdbfacts.selected_thread()
-        assert lvalue is not None and thread is not None
+    def _fields(self, action: Action, pc: int) -> dict[str, object]:
+        watch = self.session.engine.tested(action.watch)
+        lvalue, thread = watch.lvalue, gdbfacts.selected_thread()
+        assert thread is not None
+        old, new = UNREADABLE, UNREADABLE
+        if lvalue is not None:
+            old, new = lvalue.text(watch.before), lvalue.text(watch.last)
         access = action.symbols.access(pc)
         return {
-            "old": lvalue.text(old),
-            "new": lvalue.text(action.old),
+            "old": old,
+            "new": new,
             "thread": thread.num,
             "line": where(access, pc),
             "function": access.function or "??",

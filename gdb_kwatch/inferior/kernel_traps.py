@@ -237,7 +237,7 @@ class KernelTraps:
             hand.touched.append(watch)
             watch.hits += 1
             old, new = watch.last, watch.lvalue.read(inferior)
-            watch.last = new
+            watch.before, watch.last = old, new
             changed = old != new
             moved = moved or (changed and not watch.lvalue.fixed)
             trap.hits.append(_hit(watch, changed, (watch.lvalue, old, new), sum(touched)))

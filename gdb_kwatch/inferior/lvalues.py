@@ -51,6 +51,7 @@ class Snapshot:
 # or None where it could not be read.
 Reading = Union[int, bytes, Snapshot, None]
 WORD = 8
+UNREADABLE = "<unreadable>"
 
 
 def is_signed(kind: gdb.Type) -> bool:
@@ -159,7 +160,7 @@ class Lvalue:
         """A reading as gdb prints it, with gdb's own print settings and pretty-printers."""
         try:
             if reading is None:
-                return "<unreadable>"
+                return UNREADABLE
             if isinstance(reading, Snapshot):
                 return printed(reading.value)
             return printed(self.value_of(reading))

@@ -53,13 +53,14 @@ class Plan:
             new = word.read(lwp)
             if new is not None:
                 watch.hits += 1
-                old, watch.last = watch.last, new
+                old = watch.before = watch.last
+                watch.last = new
                 return (old,), (new,)
         olds, news = [], []
         for touch, word in zip(self.touches, self.words):
             watch = touch.watch
             watch.hits += 1
-            old = new = watch.last
+            old = new = watch.before = watch.last
             if word is not None:
                 new = word.read(lwp)
                 if new is None:

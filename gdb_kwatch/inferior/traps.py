@@ -111,6 +111,7 @@ class Engine:
         # The sentinels that gdb has checked for the trap in hand, and maybe some from before; and
         # whether one asked for a stop because of a fault.
         self.checked: list[Sentinel] = []
+        self._judging: Watch | None = None  # its condition is tested here
         self.blind = False
         self.backwards = False  # a replay goes back
         self._stood: set[int] = set()  # the watchpoints at which the program stands
@@ -302,6 +303,7 @@ class Engine:
         frame = None
         if watch.condition_function is not None:
             frame = _innermost(watch.condition_function)
+        self._judging = watch
         try:
             with gdbfacts.speaking(watch.language), in_frame(frame):
                 return bool(gdb.parse_and_eval(str(watch.bp.condition)))
@@ -311,6 +313,8 @@ class Engine:
                 gdb.STDERR,
             )
             return True
+        finally:
+            self._judging = None
 
     judge = _judge
 
@@ -430,18 +434,8 @@ class Engine:
         if thread is None or watch.access == "execute":
             return
         self._reported.add(watch.number)
-        lwp = thread.ptid[1]
-        # No sentinel was evaluated since one was asked: it was about this same trap.
-        in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
-        if in_hand:
-            self._asked += 1
-        elif not self._take(thread, lwp, watch, asked=False) and (self._lwp != lwp or self._asked):
-            self._lwp, self._quiet, self._stop = 0, None, None  # no trap, as at a scope's end
-        quiet = self._quiet
-        touched = quiet is not None and any(
-            touch.number == watch.number for touch in quiet[TOUCHES]
-        )
-        stop = self._stop
+        touched = self._gdb_looks(watch, thread)
+        quiet, stop = self._quiet, self._stop
         if touched and quiet is not None:
             stop = self._stop = stop or Stop(quiet)
             stop.stops.add(watch.number)
@@ -455,6 +449,30 @@ class Engine:
         if watch.bp.silent != speaks:
             with self.registry.own_change():
                 watch.bp.silent = speaks
+
+    def _gdb_looks(self, watch: Watch, thread: gdb.InferiorThread) -> bool:
+        """Have the trap in hand at which gdb looks at ``watch``; False where it is none of its."""
+        lwp = thread.ptid[1]
+        # No sentinel was evaluated since one was asked: it was about this same trap.
+        in_hand = self._lwp == lwp and self._asked and tick() == self._asked + 1
+        if in_hand:
+            self._asked += 1
+        elif not self._take(thread, lwp, watch, asked=False) and (self._lwp != lwp or self._asked):
+            self._lwp, self._quiet, self._stop = 0, None, None  # no trap, as at a scope's end
+        quiet = self._quiet
+        return quiet is not None and any(touch.number == watch.number for touch in quiet[TOUCHES])
+
+    def tested(self, watch: Watch) -> Watch:
+        """Whose condition it is that gdb or kwatch tests now: ``watch``, or it in another program.
+        Its values before this hit and now are `before` and `last`."""
+        if self._judging is not None and self._judging.head is watch:
+            return self._judging
+        thread = gdbfacts.selected_thread()
+        if not watch.in_registers or (thread is not None and self._gdb_looks(watch, thread)):
+            return watch
+        if watch.lvalue is not None:  # software, or while gdb records
+            watch.before, watch.last = watch.last, watch.lvalue.read(gdb.selected_inferior())
+        return watch
 
     # At a stop, after the decision.
 
@@ -504,7 +522,7 @@ class Engine:
                 continue
             if self._trap_to_come(watch, inferior, handled):
                 continue
-            watch.last = new
+            watch.before, watch.last = old, new
             watch.hits += 1
             # gdb itself has dropped the old value at a write of the user's.  And the watchpoint at
             # which the program stands keeps its locations: gdb would miss them ("location number

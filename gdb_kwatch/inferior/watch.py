@@ -133,6 +133,7 @@ class Watch:
         self.needs: frozenset[Piece] = frozenset()  # the slots that it wants
         self.pieces = self.needs  # those that it stands in, or would
         self.last: Reading = None
+        self.before: Reading = None  # what it held before the hit that was taken down last
         self.hits = 0
         self.state = PENDING
         self.reason = ""

@@ -30,6 +30,70 @@ def test_a_message_where_a_condition_holds(session):
         assert re.findall(r"^(\d+)$", gdb.cont(), re.M) == ["4", "8"]
 
 
+def logged(gdb, out):
+    """The messages "NUMBER OLD->NEW" of what was printed; they are those of `kwatch hits`."""
+    found = re.findall(r"^(\d+) (\S+)->(\S+)$", out, re.M)
+    hits = [hit for trap in gdb.hits() for hit in trap["hits"]]
+    known = [(str(h["number"]), h["old"], h["new"]) for h in hits]
+    assert [row for row in known if row in found][-len(found) :] == found
+    return found
+
+
+@pytest.mark.parametrize("option", ["", "-k "])
+def test_the_old_value_of_a_message_in_the_next_run(session, option):
+    if option and REFUSED:
+        pytest.skip(REFUSED)
+    with session("loop", extra=("-ex", "set args 2")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f'kwatch {option}-log "{{number}} {{old}}->{{new}}" a')
+        assert logged(gdb, gdb.cont()) == [("2", "0", "1"), ("2", "1", "2")]
+        gdb.run_to("main")
+        assert logged(gdb, gdb.cont()) == [("2", "0", "1"), ("2", "1", "2")]
+
+
+def test_the_old_value_of_a_message_after_other_changes(session):
+    """By the user, while it was disabled, and by code that is left out."""
+    with session("loop", extra=("-ex", "set args 9")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd('kwatch -log "{number} {old}->{new}" a')
+        gdb.cmd("set var a = 70")
+        gdb.cmd("tbreak hit if i == 3")
+        assert logged(gdb, gdb.cont()) == [("2", "70", "1"), ("2", "1", "2")]
+        gdb.cmd("disable 2")
+        gdb.cmd("tbreak hit if i == 6")
+        assert logged(gdb, gdb.cont()) == []
+        gdb.cmd("enable 2")
+        gdb.cmd('kwatch -log "{number} {old}->{new}" a if a == 8')
+        out = gdb.cont()
+        expected = [("2", "5", "6"), ("2", "6", "7"), ("2", "7", "8"), ("5", "7", "8")]
+        assert logged(gdb, out) == [*expected, ("2", "8", "9")]
+
+
+def test_the_old_values_of_messages_of_one_instruction(session):
+    """Where gdb looks at one of them only, and where nothing has changed."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for command in ("s.a", "-r s.b", "-a s.c", "-every s.d", "s.a"):
+            gdb.cmd(f'kwatch -log "{{number}} {{old}}->{{new}}" {command}')
+        first, second = (
+            [(2, old, new), (3, 0, 0), (4, old, new), (5, 0, 0), (6, old, new)]
+            for old, new in ((0, 1), (1, 2))
+        )
+        told = re.findall(r"^(\d+) (\d+)->(\d+)$", gdb.cont(), re.M)
+        found = [tuple(map(int, row)) for row in told]
+        assert sorted(found[:5]) == first
+        assert sorted(found[5:10]) == second
+        assert sorted(found[10:]) == [(3, 0, 0), (4, 2, 2), (5, 0, 0)]
+
+
+def test_the_values_of_a_message_where_the_place_moves(session):
+    with session("pointer_moves") as gdb:
+        gdb.run_to("main")
+        gdb.cmd('kwatch -log "{number} {old}->{new}" head->key')
+        expected = [("2", "1", "5"), ("2", "5", "2"), ("2", "2", "7")]
+        assert logged(gdb, gdb.cont()) == expected
+
+
 @pytest.mark.parametrize("in_kernel", [True, False])
 def test_commands_at_a_hit_and_on(session, in_kernel):
     if in_kernel and REFUSED:
