@@ -10,7 +10,7 @@ from gdb_kwatch.linux.perf_event import PerfError
 from .kernel_conditions import Judged, judge, uses_kernel_names
 from .kernel_hits import AUTO, OFF, KernelHits
 from .kernel_sight import marked_for_perf
-from .kernel_watch import HAS_OBJECTS, KernelWatch
+from .kernel_watch import KernelWatch
 from .lvalues import Lvalue
 from .session import Session
 from .watch import Options, Watch
@@ -32,9 +32,6 @@ def judged(
         return Judged("a script hears of each hit")
     if request.log is not None:
         return Judged("-log: gdb writes a message at each hit")
-    if request.do is not None and not HAS_OBJECTS:
-        # Commands of a catchpoint that `continue` leave gdb 10.1 without a prompt.
-        return Judged("-do goes on by a watchpoint in this gdb")
     found = judge(session.kernel.programs.mode, request, text, location, lvalue)
     if found.reason and uses_kernel_names(request.condition):
         raise gdb.GdbError(
