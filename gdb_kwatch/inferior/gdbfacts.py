@@ -163,6 +163,14 @@ def hardware_allowed() -> bool:
     return bool(gdb.parameter("can-use-hw-watchpoints"))
 
 
+def inserts_at_once() -> bool:
+    """Whether gdb puts a watchpoint into the registers when it is made, not when it resumes
+    (``breakpoints_should_be_inserted_now``)."""
+    return bool(gdb.parameter("breakpoint always-inserted")) or any(
+        thread.is_running() for inferior in gdb.inferiors() for thread in inferior.threads()
+    )
+
+
 def symbol_at(address: int) -> str | None:
     """gdb's ``info symbol``: the static symbol that holds ``address``, None outside of any."""
     try:

@@ -26,12 +26,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from itertools import count, repeat
 
 import gdb
 
-from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
+from gdb_kwatch.core.debugreg import READ_WRITE, SLOTS, WRITE, Piece
 
 from . import programs
 from .gdbfacts import memory_lvalue
@@ -225,19 +224,38 @@ class Pool:
             if sentinel.piece is not None and sentinel.piece not in wanted:
                 sentinel.aim(None)
 
-    def serve(self) -> None:
-        """Make the sentinels that `aim` found missing, and drop idle access ones.  Not in a
-        handler of a breakpoint event, not in `stop`."""
-        idle = [s for s in self.sentinels if s.piece is None and not s.write]
-        if not idle and not self._unserved:
-            return
-        for sentinel in idle:
-            sentinel.discard()
-        self.sentinels = [s for s in self.sentinels if s not in idle]
+    @property
+    def lacking(self) -> bool:
+        """Whether `aim` found one missing, which `serve` is to make."""
+        return bool(self._unserved)
+
+    def serve(self, accesses: int = 0) -> None:
+        """Make the sentinels that `aim` found missing, and have ``accesses`` of that kind, busy or
+        idle.  Not in a handler of a breakpoint event, not in `stop`."""
         for piece in sorted(self._unserved):
-            with suppress(gdb.error):  # its memory cannot be read: gdb's own has no slot either
-                self.sentinels.append(Sentinel(piece.rw == WRITE, piece))
+            self._make(piece)
         self._unserved = set()
+        surplus = sum(not s.write for s in self.sentinels) - accesses
+        for sentinel in [s for s in self.sentinels if s.piece is None and not s.write]:
+            if surplus > 0:
+                surplus -= 1
+                sentinel.discard()
+                self.sentinels.remove(sentinel)
+        for _ in range(-surplus):
+            made = self._make(_any_memory())
+            if made is not None:
+                made.aim(None)
+
+    def _make(self, piece: Piece | None) -> Sentinel | None:
+        """None where its memory cannot be read: gdb's own has no slot either."""
+        if piece is None:
+            return None
+        try:
+            made = Sentinel(piece.rw == WRITE, piece)
+        except gdb.error:
+            return None
+        self.sentinels.append(made)
+        return made
 
     def renew(self, sentinel: Sentinel) -> None:
         """Put a new sentinel in the place of one that may be gone; the new one comes last in
@@ -261,6 +279,14 @@ class Pool:
         for sentinel in self.sentinels:
             sentinel.discard()
         self.sentinels.clear()
+
+
+def _any_memory() -> Piece | None:
+    """For an access sentinel to begin with: gdb makes none without memory."""
+    try:
+        return Piece(int(gdb.parse_and_eval("$sp")) & -8, 8, READ_WRITE)
+    except gdb.error:
+        return None
 
 
 def define_functions() -> None:

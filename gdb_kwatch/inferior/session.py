@@ -308,6 +308,8 @@ class Session:
             self.registry.aim()
             self.registry.serve()
             self.tell()
+        elif self.registry.lacks_sentinels():
+            self.registry.serve()
 
     @guarded()
     def at_changed_elsewhere(self) -> None:

@@ -645,7 +645,7 @@ class Registry:
         pool = self.pool()
         if pool is None:
             return
-        pool.serve()
+        pool.serve(self._accesses())
         for sentinel in list(pool.sentinels):
             piece = sentinel.piece
             if piece is not None and any(
@@ -653,6 +653,24 @@ class Registry:
                 for watch in self.here()
             ):
                 pool.renew(sentinel)
+
+    def lacks_sentinels(self) -> bool:
+        """Whether some could not be made in the event that called for them."""
+        pool = self.pool()
+        return pool is not None and pool.lacking
+
+    def _accesses(self) -> int:
+        """How many sentinels for accesses there may have to be once what is disabled or waits
+        watches: both may end in events in which none can be made, and gdb resumes at once."""
+        watches = [
+            watch
+            for watch in self.here()
+            if watch.access in ("access", "read") and watch.in_registers and self.follows(watch)
+        ]
+        count = min(SLOTS, sum(len(watch.needs) or SLOTS for watch in watches))
+        if gdbfacts.inserts_at_once() and len(self.pieces_in_use()) == SLOTS:
+            return min(count, sum(watch.armed for watch in watches))  # one takes a slot when made
+        return count
 
     def follows(self, watch: Watch) -> bool:
         """Whether kwatch looks after it: a kwatch always, a native where adoption is on."""
