@@ -130,7 +130,7 @@ class Arbitration:
             self._cause = before
 
     def _claims(self, watch: Watch) -> tuple[Region, ...]:
-        if watch.moves and self.perf_is_there(watch.progspace):
+        if watch.moves and len(watch.needs) < SLOTS and self.perf_is_there(watch.progspace):
             return (*watch.claims, Region(*SPARE))
         return watch.claims
 

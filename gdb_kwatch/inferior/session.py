@@ -625,8 +625,11 @@ class Session:
         lwp = thread.ptid[1] if thread is not None else 0
         for watch in list(self.registry.here()):
             watch.has_run = True
-            if watch.once and watch.on and not (watch.bp.enabled or self._calling):
-                self.registry.switched(watch)  # gdb has disabled it with no event
+            silently = watch.access == "execute" or (watch.once and not self._calling)
+            if silently and watch.on and not watch.bp.enabled:
+                # gdb has disabled it with no event: it was for once, or of a function that another
+                # program does not have (``location_to_sals``).
+                self.registry.switched(watch)
             if watch.access == "execute":
                 continue
             if watch.unchecked:

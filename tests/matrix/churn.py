@@ -74,8 +74,13 @@ def churn_script():
         churn_scripts.add(gdb.Breakpoint("alpha", gdb.BP_WATCHPOINT, gdb.WP_WRITE, True).number)
     except gdb.error as error:
         print(error)
+def churn_thread():
+    try:
+        return gdb.selected_thread()
+    except SystemError:  # "could not find gdb thread object" (13.1, 16.3): it has just ended
+        return None
 def churn_facts(wrong):
-    thread = gdb.selected_thread()
+    thread = churn_thread()
     return {
         "numbers": [b.number for b in gdb.breakpoints() or () if b.number > 0],
         "pid": gdb.selected_inferior().pid,
@@ -217,7 +222,7 @@ def churn_grown(session):
     return wrong
 churn_types = (gdb.BP_HARDWARE_WATCHPOINT, gdb.BP_READ_WATCHPOINT, gdb.BP_ACCESS_WATCHPOINT)
 def churn_slots(session):
-    thread = gdb.selected_thread()
+    thread = churn_thread()
     if thread is None or not thread.is_stopped():
         return []
     read = Threads(session).of(gdb.selected_inferior(), thread)

@@ -149,3 +149,17 @@ def test_another_program_where_nothing_is_in_its_place(session, program, command
         assert "breakpoint -" not in gdb.transcript
         gdb.run_to("local")
         assert len(gdb.run_out()) == 8 or command.startswith("rwatch")
+
+
+def test_a_breakpoint_on_a_function_that_another_program_does_not_have(session, program):
+    """gdb disables it after `file`, and no event tells."""
+    with session("churn") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("hbreak together")
+        gdb.cmd("stepi")
+        assert gdb.list()[2]["slots"] == [0]
+        out = gdb.cmd(f"file {program('simultaneous_static')}")
+        assert "Error in re-setting breakpoint 2" in out
+        gdb.cmd("stepi")
+        assert gdb.list()[2]["state"] == "disabled"
+        assert not [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
