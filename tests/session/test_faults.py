@@ -7,6 +7,7 @@ After each: one clear line at most, a usable gdb, and the watchpoints as they we
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 from harness import ROOT
@@ -117,6 +118,27 @@ def test_the_symbols_go_away(session, program):
             assert len(gdb.run_out()) == 6
             assert len(re.findall(r"^kwatch: ", gdb.transcript, re.M)) <= 1
             assert "internal fault" not in gdb.transcript
+
+
+def test_the_file_of_the_program_goes_away(session, program, tmp_path):
+    """It is deleted on the disk in the middle of a run, and comes back with another date."""
+    path = tmp_path / "program"
+    shutil.copy(program("condition_not_blamed"), path)
+    with session(path) as gdb:
+        gdb.cmd("kwatch pair.a")
+        gdb.cmd("watch pair.b")
+        gdb.run_to("main")
+        path.unlink()
+        assert len(gdb.run_out()) == 6
+        assert len(gdb.stops()) == 6
+        assert "No such file" in gdb.cmd("run")
+        for view in ("list", "slots", "verify", "hits"):
+            assert gdb.cmd(f"kwatch {view}").strip()
+        shutil.copy(program("condition_not_blamed"), path)
+        gdb.run_to("main")
+        assert len(gdb.run_out()) == 6
+        assert len(gdb.stops()) == 12
+        assert "internal fault" not in gdb.transcript
 
 
 def test_the_memory_goes_away(session):
