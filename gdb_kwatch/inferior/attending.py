@@ -17,6 +17,8 @@ from collections.abc import Callable
 
 import gdb
 
+from gdb_kwatch.linux import ptrace
+
 from . import gdbfacts
 from .accesses import Run
 from .background import Background
@@ -88,7 +90,7 @@ class AttendedRun(Run):
                     gdb.execute("signal SIGTRAP", to_string=True)
             except gdb.error:
                 # "Couldn't get registers: No such process.": killed in the middle of a stop.
-                if not _is_gone(self._pid):
+                if not ptrace.is_dead(self._pid):
                     raise
                 self.exited = "SIGKILL"
             finally:
@@ -185,11 +187,3 @@ class AttendedRun(Run):
         except gdb.error:
             return True
         return sender in (os.getpid(), 0)
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True

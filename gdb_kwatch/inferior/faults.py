@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +11,20 @@ from typing import Any
 
 import gdb
 
+from gdb_kwatch.linux import ptrace
+
 _last: str | None = None
 _told: set[str] = set()
 
 
 def report(where: str, error: BaseException) -> None:
-    """Tell a fault in one line; ``kwatch doctor -traceback`` shows the last one whole."""
+    """Tell a fault in one line; ``kwatch doctor -traceback`` shows the last one whole.
+
+    What comes of a program that was killed just now is none: gdb tells of its end soon, and till
+    then nothing can be asked of it."""
     global _last
+    if isinstance(error, (gdb.error, ProcessLookupError)) and _is_killed():
+        return
     _last = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     line = f"internal fault, {type(error).__name__} in {where}: {error}".replace("\n", " ")
     kind = line
@@ -30,6 +38,12 @@ def report(where: str, error: BaseException) -> None:
         f"kwatch: {line} ('kwatch doctor -traceback' shows it whole)\n",
         gdb.STDERR,
     )
+
+
+def _is_killed() -> bool:
+    """Whether the program, a child of this gdb's to trace, has died, and gdb has yet to see it."""
+    pid = gdb.selected_inferior().pid
+    return bool(pid) and ptrace.tracer_of(pid) == os.getpid() and ptrace.is_dead(pid)
 
 
 def last() -> str | None:

@@ -512,6 +512,7 @@ class Trace:
             self._resumed = self._told = time.monotonic()
             self.running = True
 
+    @faults.guarded()
     def _at_stop(self, event: gdb.StopEvent) -> None:
         self._pause()
 

@@ -278,6 +278,7 @@ class Session:
         """From the second one on, places may move while gdb handles a trap."""
         self.registry.give_way()
 
+    @guarded()
     def at_cont(self, event: gdb.ContinueEvent) -> None:
         """gdb resumes the program; where no stop follows, that has failed."""
         self._resumed = True

@@ -166,6 +166,23 @@ def is_at_exec(lwp: int) -> bool:
         return False
 
 
+def is_dead(pid: int) -> bool:
+    """Whether a process is gone, or only zombies are left of it that nobody has waited for yet."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    return all(_is_zombie(f"/proc/{pid}/task/{thread}/stat") for thread in threads)
+
+
+def _is_zombie(stat: str) -> bool:
+    try:
+        with open(stat, errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def tracer_of(lwp: int) -> int:
     """The process that traces an LWP of this system; 0 where none does, or it is gone."""
     try:

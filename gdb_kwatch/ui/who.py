@@ -18,6 +18,7 @@ from gdb_kwatch.inferior.access import Access
 from gdb_kwatch.inferior.access_conditions import AccessCondition
 from gdb_kwatch.inferior.accesses import ByStops, Run, Watcher, watcher
 from gdb_kwatch.inferior.background import Background
+from gdb_kwatch.inferior.faults import guarded
 from gdb_kwatch.inferior.leaving import before_unloading
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, target_of, where
@@ -225,10 +226,11 @@ class Live:
         self._write(self._up() + "\n".join(f"{line}\033[K" for line in lines) + "\n" + left)
         self.lines = len(lines)
 
+    @guarded()
     def _look_up(self, new: list[Accessor]) -> None:
+        self._asked = False
         for row in new:
             self.cells[_key(row)] = self.found.cells(row)
-        self._asked = False
 
     def _up(self) -> str:
         return f"\033[{self.lines}A\r" if self.lines else "\r"

@@ -228,6 +228,21 @@ def test_a_process_that_has_ended():
     assert_unreadable(pid)
 
 
+def test_a_child_that_was_killed_is_dead_before_anybody_has_waited_for_it():
+    pid = make_child(lambda: None)
+    try:
+        assert not ptrace.is_dead(pid)
+        assert ptrace.tracer_of(pid) == os.getpid()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert ptrace.is_dead(pid)
+        assert ptrace.tracer_of(pid) == os.getpid()
+    finally:
+        end(pid)
+    assert ptrace.is_dead(pid)
+    assert not ptrace.is_dead(os.getpid())
+
+
 def test_a_child_that_is_not_traced():
     pid = make_child(signal.pause, traced=False)
     try:
