@@ -622,7 +622,7 @@ class Session:
     def tidy(self) -> None:
         """Notice what changed with no event: hardware turned software, memory come or gone."""
         self.registry.let_go.clear()
-        thread = gdb.selected_thread()
+        thread = gdbfacts.selected_thread()
         lwp = thread.ptid[1] if thread is not None else 0
         for watch in list(self.registry.here()):
             watch.has_run = True
