@@ -9,6 +9,7 @@ line a change, since breakpoint events come in the middle of commands whose outp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,15 @@ from .watch import Watch
 
 _PROBED = 32  # threads asked about foreign users: five system calls each
 _MERGED_LENGTH = 4  # what is longer has nothing to share an aligned block of 8 with
+
+
+@dataclass(frozen=True, eq=False)
+class Note:
+    """One line for the user.  ``came``: that it stands in a slot."""
+
+    watch: Watch
+    text: str
+    came: bool = False
 
 
 class Arbitration:
@@ -51,7 +61,7 @@ class Arbitration:
         self.users: dict[str, tuple[set[gdb.Progspace], frozenset[Piece]]] = {}
         # What else is to be done once a watchpoint came or went.
         self.followers: list[Callable[[Watch], None]] = []
-        self._notes: list[tuple[Watch, str]] = []
+        self._notes: list[Note] = []
         self.calls: list[Callable[[], None]] = []  # of scripts, to be made in a safe place
         self._cause: Watch | None = None
         self._lives: dict[gdb.Progspace, bool] = {}
@@ -71,15 +81,15 @@ class Arbitration:
         in two meanwhile.
         """
         before = [(w.head, w.request is not None and w.request.installed) for w in watches]
-        notes, calls = self._notes, self.calls
-        self._notes, self.calls = [], []
+        notes, calls = set(self._notes), self.calls
+        self.calls = []
         for watch in watches:
             self.claim(watch)
         still = {w for w, held in before if held and w.request is not None and w.request.installed}
         for watch in still:
             watch.displaced = False
         listeners = {id(w.options.listener) for w in still if w.options is not None}
-        self._notes = notes + [note for note in self._notes if note[0] not in still]
+        self._notes = [n for n in self._notes if n in notes or n.watch not in still]
         self.calls = calls + [
             c for c in self.calls if id(getattr(c, "__self__", c)) not in listeners
         ]
@@ -147,6 +157,7 @@ class Arbitration:
         """It wants no slot any more."""
         request, watch.head.request = watch.head.request, None
         watch.head.displaced = False
+        self._has_come(watch.head)
         if request is not None:
             self.arbiter.release(request)
 
@@ -292,7 +303,7 @@ class Arbitration:
             return  # it was never without
         again = " again" if watch.displaced else ""
         watch.displaced = False
-        self.note(watch, f"{watch.name} installed{again}")
+        self.note(watch, f"{watch.name} installed{again}", came=True)
         self._call_installed(watch)
 
     def _call_installed(self, watch: Watch) -> None:
@@ -306,6 +317,8 @@ class Arbitration:
         watch.displaced = True
         if watch.options is not None and watch.options.listener is not None:
             self.calls.append(watch.options.listener.uninstalled)
+        if self._has_come(watch):
+            return
         cause = self._cause
         to = ""
         if cause is not None and cause is not watch:
@@ -399,17 +412,23 @@ class Arbitration:
         calls, self.calls = self.calls, []
         return calls
 
-    def note(self, watch: Watch, text: str) -> None:
+    def note(self, watch: Watch, text: str, came: bool = False) -> None:
         """Something that the user is to read of ``watch``."""
-        self._notes.append((watch, text))
+        self._notes.append(Note(watch, text, came))
 
     def drop_notes(self, watch: Watch) -> None:
-        self._notes = [note for note in self._notes if note[0] is not watch]
+        self._notes = [note for note in self._notes if note.watch is not watch]
+
+    def _has_come(self, watch: Watch) -> bool:
+        """It goes: whether the user is still to read that it has come, and now is not."""
+        come = [note for note in self._notes if note.watch is watch and note.came]
+        self._notes = [note for note in self._notes if note not in come]
+        return bool(come)
 
     def take_notes(self) -> list[str]:
         """What is to be read, of those that there still are."""
         notes, self._notes = self._notes, []
-        return [text for watch, text in notes if watch.bp.is_valid()]
+        return [note.text for note in notes if note.watch.bp.is_valid()]
 
 
 # Where perf holds slots of a thread, a watchpoint whose place moves needs one more that is free:

@@ -125,7 +125,7 @@ class Session:
             follow(objfile, self.at_unloaded)
         back = self.registry.back()
         for bp in gdb.breakpoints() or ():
-            if bp not in back:
+            if bp.number not in self.registry.watches:
                 self.at_created(bp)
         if self.registry.watches:
             self._follow_memory()
@@ -133,6 +133,10 @@ class Session:
                 self.registry.make_pool()
                 self.refresh(moved=True)
                 self.serve()
+            for watch in back:
+                if watch.waits and watch.options is None:  # it was on meanwhile
+                    self.registry.slots.note(watch, self.registry.slots.why_waiting(watch))
+            self.tell()
         for part in self.parts:
             part.connect()
 
@@ -271,7 +275,11 @@ class Session:
         if watch.waits:
             self.registry.slots.note(watch, self.registry.slots.why_waiting(watch))
         self._warn_about(watch)
-        self.tell()
+        if watch.enabled:
+            self.tell()
+        else:
+            # ``disable`` may go on with others that would only come and go: told at the prompt.
+            self._telling.connect()
 
     @guarded()
     def at_new_thread(self, event: gdb.NewThreadEvent) -> None:

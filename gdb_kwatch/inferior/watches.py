@@ -63,7 +63,8 @@ class Registry:
     # On and off.
 
     def leave(self) -> None:
-        """Take every sentinel out; the watchpoints are gdb's alone now, and are remembered."""
+        """Take every sentinel out; the watchpoints are gdb's alone now, and are remembered.
+        Those of gdb's own commands are on again where they only wait."""
         for watch in self.watches.values():
             if watch.options is not None and watch.bp.is_valid() and watch.bp.silent:
                 watch.bp.silent = False  # no sentinel speaks for it any more
@@ -71,14 +72,17 @@ class Registry:
         self._parked = {id(watch.bp): watch for watch in self.watches.values()}
         self.watches.clear()
         self.legs.clear()
-        self.later.clear()
         self.slots.take_notes()
         self.plans.clear()
         for pool in self.pools.values():
             pool.discard()
         self.pools.clear()
+        for watch in self._parked.values():
+            if watch.options is None and watch.enabled and not watch.on:
+                watch.on = self.switch(watch, True)
+        self.later.clear()
 
-    def back(self) -> list[gdb.Breakpoint]:
+    def back(self) -> list[Watch]:
         """Take in again those that `leave` remembers and gdb still has."""
         parked, self._parked = self._parked, {}
         found = [bp for bp in gdb.breakpoints() or () if id(bp) in parked]
@@ -88,7 +92,7 @@ class Registry:
             watch.gdb_hits, watch.ignore_count = bp.hit_count, bp.ignore_count
             if bp.enabled != watch.on:
                 self.switched(watch)
-        return found
+        return [parked[id(bp)] for bp in found]
 
     # What gdb tells.
 

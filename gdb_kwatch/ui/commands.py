@@ -363,13 +363,13 @@ class Off(Subcommand):
             return
         watches = list(self.session.registry.watches.values())
         count = sum(w.options is not None for w in watches)
-        off = sum(w.enabled and not w.on for w in watches)
         kernel = sum(not w.in_registers for w in watches)
         self.session.disconnect()
         stay = f"; {count_of(count, 'kwatch', 'kwatches')} left to gdb" if count else ""
-        if off:
-            stay += f", {off} of these disabled as they have no slot of their own"
         gdb.write(f"kwatch is off{stay} ('kwatch on' puts it back).\n")
+        off = [str(w.number) for w in watches if w.enabled and not w.on]
+        if off:
+            gdb.write(f"Disabled until then, with no slot of their own: {', '.join(off)}.\n")
         if kernel:
             what = "sees the kernel or is tested there, and watches"
             if kernel > 1:

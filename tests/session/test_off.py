@@ -204,6 +204,43 @@ def test_location_on_the_heap_of_a_run_that_ended_while_off(session):
         assert gdb.list()[2]["state"] == "address expired"
 
 
+def test_gdbs_own_that_wait_are_on_while_it_is_off(session):
+    """As if kwatch were not loaded: gdb says at the resume that they do not fit."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in "abcd":
+            gdb.cmd(f"watch s.{member}")
+        assert "watch 6 waits for a slot" in gdb.cmd("watch other")
+        gdb.cmd("watch spare")
+        gdb.cmd("disable 7")
+        assert gdb.cmd("kwatch off") == "kwatch is off ('kwatch on' puts it back).\n"
+        assert re.findall(r"^(\d) .* keep ([yn])", gdb.cmd("info breakpoints"), re.M) == [
+            ("2", "y"),
+            ("3", "y"),
+            ("4", "y"),
+            ("5", "y"),
+            ("6", "y"),
+            ("7", "n"),
+        ]
+        assert "Could not insert hardware watchpoint" in gdb.cont()
+        out = gdb.cmd("kwatch on")
+        assert out.startswith("watch 6 waits for a slot: it needs 1 of 4, 0 free.\n"), out
+        assert out.endswith("kwatch is on; 6 watchpoints looked after.\n")
+        states = {number: row["state"] for number, row in gdb.list().items()}
+        assert (states[6], states[7]) == ("waiting", "disabled")
+        assert "4 watchpoints hit by one instruction" in gdb.cont()
+        assert gdb.cmd("delete 2") == "watch 6 installed\n"
+        gdb.cmd("kwatch s.a")
+        assert gdb.cmd("kwatch off") == (
+            "kwatch is off; 1 kwatch left to gdb ('kwatch on' puts it back).\n"
+            "Disabled until then, with no slot of their own: 8.\n"
+        )
+        gdb.cmd("kwatch on")
+        assert gdb.list()[8]["state"] == "waiting"
+        assert "3 watchpoints hit by one instruction" in gdb.cont()
+        assert "Hardware watchpoint 6: other" in gdb.cont()
+
+
 def test_the_users_own_hooks_stay(session):
     with session("simultaneous") as gdb:
         gdb.cmd("define hook-stop\necho mine\\n\nend")

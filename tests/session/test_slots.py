@@ -56,6 +56,25 @@ def test_one_is_installed_after_delete_and_after_disable(session):
         assert {hit["number"] for hit in gdb.hits()[-1]["hits"]} == {6}
 
 
+@pytest.mark.parametrize("holder", ["kwatch", "watch"])
+def test_of_several_that_are_disabled_none_is_installed(session, holder):
+    """It would come and go."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb, holder)
+        assert f"{holder} 6 waits for a slot" in gdb.cmd(f"{holder} other")
+        assert gdb.cmd("disable") == ""
+        assert {row["state"] for row in gdb.list().values()} == {"disabled"}
+        assert f"{holder} 6 waits for a slot" in gdb.cmd("enable")
+        assert gdb.cmd("disable 2 3 4 5 6") == ""
+        gdb.cmd("enable")
+        assert gdb.cmd("disable 2 3") == f"{holder} 6 installed\n"
+        gdb.cmd("enable 3")
+        assert gdb.cmd("enable 2").startswith(f"{holder} 2 waits for a slot")
+        assert gdb.cmd("disable 6 3") == f"{holder} 2 installed\n"
+        assert len(gdb.run_out()) == 2
+
+
 def test_enabling_one_too_many_is_told(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
