@@ -3,8 +3,8 @@ each, and before each question to gdb; and each read of the program's memory fai
 
     python3 tests/matrix/faults.py [-every N] [-part ptrace | bpf]    (-every 1: some hours)
 
-Plays tests/session/injector.py in the gdb on PATH (KWATCH_GDB), says how many rounds there were and
-what went wrong, and ends with 1 if anything did.
+Plays tests/session/injector.py in the gdb on PATH (KWATCH_GDB), says what goes wrong as it comes
+and how many rounds there were, and ends with 1 if anything did.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -32,8 +33,6 @@ for kernel in {parts}:
     for errors, lengths in (injector.ERRORS, [1, 1000]), (injector.PROGRAM, [1]):
         played, found = injector.rounds({every}, errors, lengths, kernel)
         count, wrong = count + played, wrong + found
-for text in wrong:
-    print("WRONG", text)
 print("ROUNDS", count, len(wrong))
 """
 
@@ -52,20 +51,25 @@ def main() -> int:
         program = build("blamed_unchanged", Path(name))
         gdb = shlex.split(os.environ.get("KWATCH_GDB", "gdb"))
         words = [*gdb, "-nx", "-q", "-batch", "-iex", f"source {plugin}", "-x", str(script)]
-        done = subprocess.run(
+        last: deque[str] = deque(maxlen=60)
+        with subprocess.Popen(
             [*words, str(program)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        )
-    told = [line for line in done.stdout.splitlines() if line.startswith(("WRONG ", "ROUNDS "))]
-    if not told or not told[-1].startswith("ROUNDS "):
-        print(f"gdb ended with {done.returncode}:\n{done.stdout[-3000:]}")
+        ) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                last.append(line)
+                if line.startswith("WRONG "):
+                    print(line, end="", flush=True)
+    if not last or not last[-1].startswith("ROUNDS "):
+        print(f"gdb ended with {running.returncode}:\n{''.join(last)}")
         return 1
-    _, rounds, wrong = told[-1].split()
-    print("\n".join(told[:-1] + [f"{rounds} rounds, {wrong} of them wrong"]))
+    _, rounds, wrong = last[-1].split()
+    print(f"{rounds} rounds, {wrong} faults")
     return 1 if int(wrong) else 0
 
 

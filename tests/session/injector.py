@@ -365,8 +365,11 @@ def rounds(
                 played = Round(calls, at, do, times, kernel)
                 signal.alarm(0)
                 count += 1
-                wrong += [f"{what}: {text}" for text in played.wrong]
+                found = [f"{what}: {text}" for text in played.wrong]
                 if bpf_open() > first:
-                    wrong.append(f"{what}: {bpf_open() - first} descriptors of BPF are left open")
+                    found.append(f"{what}: {bpf_open() - first} descriptors of BPF are left open")
                     first = bpf_open()
+                for text in found:
+                    print("WRONG", text, flush=True)
+                wrong += found
     return count, wrong
