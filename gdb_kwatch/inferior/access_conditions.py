@@ -13,8 +13,9 @@ import gdb
 from gdb_kwatch.core import conditions
 from gdb_kwatch.core.conditions import Node
 from gdb_kwatch.core.expression import has_side_effects
+from gdb_kwatch.linux import pages
 
-from .compiling import compiled
+from .compiling import compiled, places_of
 from .convenience import standing_in
 from .targets import Target
 
@@ -38,6 +39,7 @@ class AccessCondition:
         self.text = text
         self.failures = 0
         self.failure = ""
+        self._places: list[tuple[int, int]] = []
         if text is not None:
             self._check(text, target)
 
@@ -67,7 +69,14 @@ class AccessCondition:
             number = _NUMBERS.search(self.text)
             if number:
                 return None, f"{number.group()} of a thread that begins later is gdb's alone"
-        return compiled(self.text, target)
+        node, reason = compiled(self.text, target)
+        if self.text is not None and not reason:
+            self._places = places_of(self.text, target)
+        return node, reason
+
+    def have_there(self, pid: int) -> None:
+        """Have the kernel find what it names, of one that is compiled, in a process."""
+        pages.have_there(pid, self._places)
 
     def holds(self, target: Target, old: bytes, new: bytes) -> bool:
         """As gdb evaluates it, where the program stands now."""

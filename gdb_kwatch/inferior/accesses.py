@@ -89,6 +89,7 @@ class InKernel:
         )
         self.session, self.ranges, self.condition = session, ranges, condition
         self._found: dict[int, Accessor] = {}
+        condition.have_there(gdb.selected_inferior().pid)
         try:
             self.filter.put_on_all(t.ptid[1] for t in gdb.selected_inferior().threads())
         except BaseException:
@@ -101,6 +102,7 @@ class InKernel:
     def _came(self, pid: int, lwps: list[int]) -> None:
         """A child that gdb follows: its accesses are counted in the same rows."""
         self._lwps[pid] = lwps
+        self.condition.have_there(pid)
         try:
             self.filter.put_on_all(lwps)
         except perf_event.PerfError as error:

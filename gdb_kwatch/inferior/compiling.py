@@ -75,6 +75,21 @@ def compiled(
     return node, ""
 
 
+def places_of(condition: str, target: Target, afresh: bool = False) -> list[tuple[int, int]]:
+    """The memory that a condition which can be compiled names: variables and whole arrays, each
+    with its address and size, and what stands at a fixed address."""
+    parser = _Parser(condition, target, afresh)
+    found = _fixed_loads(parser.all())
+    return sorted(set(found) | parser.places)
+
+
+def _fixed_loads(node: Node) -> list[tuple[int, int]]:
+    found = [place for part in tree.parts(node) for place in _fixed_loads(part)]
+    if isinstance(node, tree.Load) and isinstance(node.address, tree.Number):
+        found.append((node.address.value, node.length or node.kind.size))
+    return found
+
+
 def _try(node: Node) -> None:
     """Whether it can be translated at all."""
     frame = tree.Frame(-32, -64, -72, -96, 0, 8, "failed")
@@ -123,6 +138,7 @@ class _Parser:
         self.int_type = plain(gdb.parse_and_eval("1").type)
         self.truth_type = plain(gdb.parse_and_eval("1 == 1").type)
         self.unsure = narrows_wrongly()
+        self.places: set[tuple[int, int]] = set()  # see `places_of`
 
     # Reading.
 
@@ -536,7 +552,10 @@ class _Parser:
         if token.startswith("$"):
             return special(token, table=self.afresh)
         try:
-            return named(token)
+            operand = named(token)
+            if isinstance(operand.address, tree.Number):
+                self.places.add((operand.address.value, int(operand.type.sizeof)))
+            return operand
         except NotCompiled as error:
             if [token] == self.watched[:1] and "local" in str(error):
                 raise NotCompiled(f"{error}; $new is the watched value") from None

@@ -11,8 +11,8 @@ import itertools
 import os
 import re
 import struct
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,12 +23,11 @@ from gdb_kwatch.core.debugreg import PROGRAM, USER_ONLY
 from gdb_kwatch.core.filters import Source, StopLayout
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import Region
-from gdb_kwatch.linux import bpf, signals
+from gdb_kwatch.linux import bpf, pages, signals
 from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
-from .compiling import compiled
-from .convenience import standing_in
+from .compiling import compiled, places_of
 from .lvalues import Lvalue, is_signed
 from .operands import numbers_of
 from .targets import Target, code_ranges
@@ -72,6 +71,7 @@ class Loaded:
         """``now`` is the value that stands there, ``told_by`` the signal that its stops are told
         by."""
         self.number = next(_numbers)
+        self.source = source
         self.size = source.size
         self.layout = StopLayout(source.value_size)
         self.memory = bpf.Memory(self.layout.size)
@@ -315,7 +315,11 @@ class Programs:
             bits=lvalue.bits,
         )
         try:
-            now = bytes(gdb.selected_inferior().read_memory(region.address, region.length))
+            inferior = gdb.selected_inferior()
+            now = bytes(inferior.read_memory(region.address, region.length))
+            if watch.asked is not None:
+                target = _target(watch.text, lvalue)
+                pages.have_there(inferior.pid, places_of(watch.asked, target, afresh=True))
             program = Loaded(source, now, self.told_by)
         except (OSError, gdb.error, kernel.AssemblyError) as error:
             return Judged(str(getattr(error, "strerror", None) or error))
@@ -363,22 +367,3 @@ def mark(watch: KernelWatch) -> int:
     """What the pieces of a kwatch have beside their address."""
     number = watch.program.number if watch.program is not None else 0
     return (0 if watch.sees_kernel else USER_ONLY) | number << PROGRAM
-
-
-@contextmanager
-def old_and_new(lvalue: Lvalue | None, stopped: Stopped | None) -> Iterator[None]:
-    """Have $old and $new be those of an access that gdb is to judge after all."""
-    if lvalue is None or stopped is None:
-        yield
-        return
-    old, new = (lvalue.value_of(lvalue.reading(data)) for data in (stopped.old, stopped.new))
-    with standing_in(old=old, new=new):
-        yield
-
-
-def explanation(stopped: Stopped) -> str:
-    """Why gdb could not have evaluated the condition, in gdb's words; "" where it could."""
-    return {
-        conditions.DIVISION: "Division by zero",
-        conditions.UNREADABLE: f"Cannot access memory at address {stopped.fault:#x}",
-    }.get(stopped.reason, "")

@@ -30,7 +30,7 @@ from gdb_kwatch.core.records import (
 from gdb_kwatch.linux import registers
 from gdb_kwatch.linux.syscalls import SystemCall, decode
 
-from . import gdbfacts, kernel_conditions
+from . import gdbfacts, kernel_doubts
 from .caller import (
     Caller,
     caller,
@@ -40,6 +40,7 @@ from .caller import (
     user_frame,
 )
 from .kernel_arming import Arming
+from .kernel_conditions import Stopped
 from .kernel_stops import StopSignal
 from .kernel_watch import KernelWatch, Listed
 from .lvalues import in_frame
@@ -77,6 +78,7 @@ class Hand:
     place: Caller | None = None  # worked out for a stop only
     touched: list[Watch] = field(default_factory=list)
     wanting: set[int] = field(default_factory=set)  # by the rules of their values
+    false: set[int] = field(default_factory=set)  # for which it was stopped, and need not be
     asked: set[int] = field(default_factory=set)
     stops: set[int] = field(default_factory=set)
     askers: list[Watch] = field(default_factory=list)  # gdb's own, judged here
@@ -160,15 +162,14 @@ class KernelTraps:
         gdb's words."""
         if not watch.asked:
             return True
-        stopped, watch.stopped = watch.stopped, None
-        if stopped is not None and not stopped.reason:
-            return True
-        text = kernel_conditions.explanation(stopped) if stopped is not None else ""
-        try:
-            with in_frame(user_frame()), kernel_conditions.old_and_new(watch.lvalue, stopped):
-                holds = bool(gdb.parse_and_eval(watch.asked))
-        except gdb.error as error:
-            text = str(error)
+        holds, text, (stopped, watch.stopped) = True, watch.failure, (watch.stopped, None)
+        if stopped is None:
+            text = ""
+            try:
+                with in_frame(user_frame()):
+                    holds = bool(gdb.parse_and_eval(watch.asked))
+            except gdb.error as error:
+                text = str(error)
         if text:
             gdb.write(
                 f"Error in testing condition for breakpoint {watch.number}:\n{text}\n",
@@ -186,8 +187,8 @@ class KernelTraps:
         hand.trap = trap = Trap(0, inferior.num, thread.num, lwp, 0, 0, [])
         self._describe(hand, trap, counts, inferior.pid)
         self._hits(hand, trap, counts, inferior)
-        if not trap.hits:
-            # Of a watchpoint that is gone; or the kernel has judged: the conditions are false.
+        if all(hit.number in hand.false for hit in trap.hits):
+            # Of a watchpoint that is gone; or the conditions are false.
             return Hand(lwp)
         trap.number = self.engine.history.next_number()
         self.engine.history.add(trap)
@@ -260,7 +261,10 @@ class KernelTraps:
         does not, by the instruction at which the thread stands."""
         assert watch.program is not None and watch.lvalue is not None
         known = {lwp for lwp, _ in self.arming.threads_of(watch)}
-        stops = watch.program.taken(hand.lwp, known)
+        asked = watch.program.taken(hand.lwp, known)
+        stops = [stop for stop in asked if self._stops(hand, watch, stop)]
+        if asked and not stops:
+            hand.false.add(watch.number)
         if not stops:
             last = watch.program.last(hand.lwp, trap.pc)
             if last is not None and trap.origin == USER:
@@ -276,6 +280,19 @@ class KernelTraps:
         hand.wanting.add(watch.number)
         self._tell(trap, watch, told.old, told.new, len(stops))
         hand.before = hand.before or self.engine.in_hand(hand.lwp, told.ip, told.time)
+
+    def _stops(self, hand: Hand, watch: KernelWatch, stop: Stopped) -> bool:
+        """Whether the program has rightly asked for a stop; an error of the condition stops."""
+        thread = gdbfacts.selected_thread()
+        if thread is None or thread.ptid[1] != hand.lwp:
+            return True  # it has ended
+        try:
+            holds, failure = kernel_doubts.holds(watch, stop, thread), ""
+        except kernel_doubts.Unknown as error:
+            holds, failure = True, str(error)
+        if holds:
+            watch.failure = failure
+        return holds
 
     def _tell(
         self, trap: Trap, watch: KernelWatch, before: bytes, after: bytes, count: int
@@ -300,8 +317,8 @@ class KernelTraps:
             trap.origin, trap.call = KERNEL, THREAD_END
             hand = Hand(lwp, trap)
             self._hits(hand, trap, counts, gdb.selected_inferior())
-            if not trap.hits:
-                continue  # the kernel has judged: no condition held
+            if all(hit.number in hand.false for hit in trap.hits):
+                continue  # no condition held
             trap.number = self.engine.history.next_number()
             self.engine.history.add(trap)
             self._ended.append(hand)

@@ -137,6 +137,7 @@ class KernelWatch(Watch):
     judged: Judged | None = None  # who tests it; None where there is no condition
     compiled_for: tuple[object, ...] = ()
     stopped: Stopped | None = None  # what the program said of the trap in hand
+    failure = ""  # why the condition could not be evaluated then
     sees_kernel = True
 
     def __init__(

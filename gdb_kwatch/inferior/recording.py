@@ -444,6 +444,8 @@ def recorder(
     compiled = [one.node(target) for one, target in zip(conditions, targets)]
     nodes = [node for node, _ in compiled]
     why_not = next((reason for _, reason in compiled if reason), "")
+    for one in conditions:
+        one.have_there(gdb.selected_inferior().pid)
     ranges = code_ranges(request.only), code_ranges(request.without)
     reason = why_not or kernel.why_not(request.kernel)
     if not reason:
@@ -527,6 +529,8 @@ class Trace:
         try:
             with self._lock:
                 self.recorder.follow(pid, lwps)
+                for one in self.conditions:
+                    one.have_there(pid)
         except (perf_event.PerfError, bpf.BpfError) as error:
             self.session.reporter.warn(f"kwatch trace: not process {pid}: {error.strerror}")
 

@@ -29,13 +29,13 @@ def begun(session, request):
         yield gdb
 
 
-def counted(gdb, command: str, condition: str) -> tuple[int, str]:
+def counted(gdb, command: str, condition: str, place: str = "shared") -> tuple[int, str]:
     """How many accesses count, and what is said."""
     if command == "who":
-        out = gdb.cmd(f"kwatch who shared if {condition}")
+        out = gdb.cmd(f"kwatch who {place} if {condition}")
         found = re.search(r"^(\d+) hits? in ", out, re.M)
         return int(found.group(1)) if found else 0, out
-    gdb.cmd(f"kwatch trace shared if {condition}")
+    gdb.cmd(f"kwatch trace {place} if {condition}")
     gdb.cmd("continue")
     out = gdb.cmd("kwatch trace summary")
     found = re.search(r" (\d+) recorded", out)
@@ -99,3 +99,17 @@ def test_nothing_that_counts_is_not_nothing(begun):
     assert re.search(
         rf"^No access to shared counted in [\d.]+ s: {ALL} others were left out\.$", out, re.M
     ), out
+
+
+@pytest.mark.parametrize("command", ["who", "trace"])
+@pytest.mark.parametrize(
+    ("condition", "true"),
+    [("level > 3", 0), ("big[x * 3] == 1", 1), ("table[x * 7] == 9", 1), ("x > level", 100)],
+)
+def test_memory_that_is_not_there_yet(session, command, condition, true):
+    """BPF reads no page that the program has not touched: they are brought in before."""
+    with session("memory_not_there") as gdb:
+        gdb.run_to("main")
+        number, out = counted(gdb, command, condition, "x")
+        assert number == true, out
+        assert "could not be tested" not in out

@@ -216,6 +216,62 @@ def test_what_gdb_could_not_evaluate_stops_with_its_words(session):
         assert gdb.value("a") == "9" or "in gdb" in judged(gdb)
 
 
+# What is not there yet: pages of .bss and of constants, which are brought in, and of a mapping.
+NOT_THERE = [
+    ("level > 3", None),
+    ("big[x * 3] == 1", 95000),
+    ("table[7000 * (x / 1000)] == 9", 100000),
+    ("fresh[x * 3] == 1", 95000),
+    ("fresh[x * 3] == level + 1", 95000),
+    ("*(&level + x % 8000) == 1", None),
+]
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["in the program", "before run"])
+@pytest.mark.parametrize(("condition", "stop"), NOT_THERE)
+def test_memory_that_is_not_there_yet(session, condition, stop, running):
+    """BPF reads no page that the program has not touched: gdb's answer is got all the same.  Where
+    the write is made another `level` hides the one that is meant."""
+    with session("memory_not_there") as gdb:
+        if running:
+            gdb.run_to("main")
+        gdb.cmd(f"kwatch x if {condition}")
+        (number,) = gdb.list()
+        out = gdb.cont() if running else gdb.cmd("run")
+        assert judged(gdb, number) == "in kernel"
+        if stop:
+            assert re.search(rf"x +perf +write +{stop - 1000} +{stop}$", out, re.M)
+            out = gdb.cont()
+        assert "Cannot access" not in out
+        assert "exited normally" in out
+        assert gdb.list()[number]["hits"] == 100
+        assert len(gdb.hits()) == bool(stop)
+
+
+def test_memory_that_is_not_there_yet_and_an_ignored_hit(session):
+    """Neither a false one nor one that gdb was asked about spends the ignore count twice."""
+    with session("memory_not_there") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch x if fresh[x * 3] == 0 && $new - $old == 1000 && x > 10000")
+        gdb.cmd("ignore 2 5")
+        gdb.cont()
+        assert gdb.value("x") == "16000"
+        assert "already hit 6 times" in gdb.cmd("info breakpoints")
+
+
+def test_memory_that_is_never_there_is_told_in_gdbs_words(session):
+    with session("memory_not_there") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch x if fresh[x * 100] == 1")
+        out = gdb.cont()
+        assert (
+            "Error in testing condition for breakpoint 2:\nCannot access memory at address" in out
+        )
+        assert gdb.value("x > 10000") == "1"
+        with_gdb = gdb.cmd("print fresh[x * 100]")
+        assert with_gdb.split("at address ")[1].strip() in out
+
+
 def test_gdbs_own_commands_work_on_it(session):
     with loop(session, 50) as gdb:
         gdb.run_to("main")
