@@ -6,6 +6,8 @@ without frame and displays, a noisy one would print its hidden expression: so it
 deleted here, before gdb prints; gdb then prints frame, displays and MI fields itself
 (``print_bp_stop_message`` passes over a deleted breakpoint).
 
+A hook of a subcommand is one too (``save hook-breakpoints``, since gdb 10).
+
 hookpost-awatch and hookpost-rwatch come after such a watchpoint was made, when a sentinel for it
 may be made (not so in breakpoint_created).
 
@@ -27,7 +29,7 @@ class Hook(gdb.Command):
 
     def __init__(self, name: str, action: Callable[[], None]) -> None:
         self.name = name
-        self.line = f"kwatch-internal-{name}"
+        self.line = f"kwatch-internal-{name.replace(' ', '-')}"
         super().__init__(self.line, gdb.COMMAND_OBSCURE)
         # A deprecated command stands in no completion.  gdb warns at its first use: let that be
         # now, unseen.

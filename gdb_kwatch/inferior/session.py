@@ -26,6 +26,7 @@ from .kernel_traps import Hand
 from .lost_traps import LostTraps
 from .lvalues import frame_or_none
 from .runs import Runs
+from .saving import Saving
 from .sentinels import Sentinel, define_functions
 from .traps import Engine, Stop
 from .unloading import follow, parse_again, unfollow
@@ -72,7 +73,8 @@ class Session:
         self.kernel = KernelHits(self)
         self.lost_traps = LostTraps(self)
         self.runs = Runs()
-        self.parts: list[Part] = [programs.births, self.kernel, self.runs]
+        saving = Saving(self.registry)
+        self.parts: list[Part] = [programs.births, self.kernel, self.runs, saving]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]

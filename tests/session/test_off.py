@@ -237,8 +237,9 @@ def test_gdbs_own_that_wait_are_on_while_it_is_off(session):
         )
         gdb.cmd("kwatch on")
         assert gdb.list()[8]["state"] == "waiting"
-        assert "3 watchpoints hit by one instruction" in gdb.cont()
-        assert "Hardware watchpoint 6: other" in gdb.cont()
+        stops = "".join(gdb.run_out())
+        assert "3 watchpoints hit by one instruction" in stops
+        assert "Hardware watchpoint 6: other" in stops
 
 
 def test_the_users_own_hooks_stay(session):

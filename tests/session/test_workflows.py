@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
@@ -339,3 +340,71 @@ def test_saved_and_restored_in_another_gdb(session, in_kernel):
             assert [row["condition"] for row in rows] == ["pair.a == 3", "0"]
             gdb.cmd("run")
             assert gdb.value("pair.a") == "3"
+
+
+def rows(gdb):
+    """Number and expression of each watchpoint, and whether gdb has it on."""
+    return re.findall(r"^(\d+) .* keep ([yn]) +(\S+)$", gdb.cmd("info breakpoints"), re.M)
+
+
+def test_those_that_wait_are_saved_as_they_are_wanted(session, tmp_path):
+    """They are off in gdb, and would never be on again."""
+    members = ("s.a", "s.b", "s.c", "s.d", "other")
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for member in members:
+            gdb.cmd(f"watch {member}")
+        gdb.cmd("watch spare")
+        gdb.cmd("disable 7")
+        before = rows(gdb)
+        assert before[4:] == [("6", "n", "other"), ("7", "n", "spare")]
+        gdb.python(
+            "import gdb\nsaid = []\n"
+            "gdb.events.breakpoint_modified.connect(lambda bp: said.append(bp.number))\n"
+        )
+        assert gdb.cmd(f"save breakpoints {tmp_path}/saved") == (
+            f"Saved to file '{tmp_path}/saved'.\n"
+        )
+        assert gdb.evaluate("said") == [6, 6]
+        assert rows(gdb) == before
+        assert "Unable to open file" in gdb.cmd(f"save breakpoints {tmp_path}")
+        assert rows(gdb) == before
+        gdb.cmd("set breakpoint always-inserted on")
+        assert "Saved to file" in gdb.cmd(f"save breakpoints {tmp_path}/not-all")
+        assert rows(gdb) == before
+        gdb.cmd("set breakpoint always-inserted off")
+        assert "2: s.a" in gdb.cont()
+        assert gdb.cmd("delete 2") == "watch 6 installed\n"
+        assert ("6", "y", "other") in rows(gdb)
+        assert {n: row["state"] for n, row in gdb.list().items()}[7] == "disabled"
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        out = gdb.cmd(f"source {tmp_path}/saved")
+        assert "watch 6 waits for a slot" in out, out
+        states = [row["state"] for row in gdb.list().values()]
+        assert states == ["installed"] * 4 + ["waiting", "disabled"]
+    with session("simultaneous", kwatch=False) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"source {tmp_path}/saved")
+        on = [("y", member) for member in members]
+        assert [row[1:] for row in rows(gdb)] == [*on, ("n", "spare")]
+
+
+def test_merged_ones_are_saved_on(session, tmp_path):
+    with session("one_block") as gdb:
+        gdb.run_to("main")
+        for member in "abcde":
+            gdb.cmd(f"kwatch s.{member}")
+        gdb.cmd("kwatch -p background -every x")
+        states = {number: row["state"] for number, row in gdb.list().items()}
+        assert "merged" in states.values()
+        before = rows(gdb)
+        gdb.cmd(f"save breakpoints {tmp_path}/saved")
+        assert "disable" not in (tmp_path / "saved").read_text()
+        assert {number: row["state"] for number, row in gdb.list().items()} == states
+        assert rows(gdb) == before
+        gdb.cmd("kwatch off")
+        assert "kwatch" not in gdb.cmd("show user save hook-breakpoints")
+        gdb.cmd("kwatch on")
+        gdb.cont()
+        assert [h["expression"] for h in gdb.stops()[-1]["hits"]] == ["s.a"]
