@@ -257,6 +257,13 @@ class Pool:
         self.sentinels.append(made)
         return made
 
+    def withdraw_accesses(self) -> None:
+        """At ``can-use-hw-watchpoints`` 0 gdb complains of each access watchpoint by its number
+        when it reads symbols (``breakpoint_re_set``).  Not in a breakpoint event."""
+        for sentinel in [s for s in self.sentinels if not s.write]:
+            sentinel.discard()
+            self.sentinels.remove(sentinel)
+
     def renew(self, sentinel: Sentinel) -> None:
         """Put a new sentinel in the place of one that may be gone; the new one comes last in
         gdb's order of checking.  Not in a handler of a breakpoint event, not in `stop`."""

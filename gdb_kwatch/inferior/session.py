@@ -301,6 +301,8 @@ class Session:
     def at_prompt(self) -> None:
         """Before a prompt, also one after a resume that failed: has anybody taken slots?"""
         gdbfacts.stopping = gdbfacts.stopped = False
+        if not gdbfacts.hardware_allowed():
+            self.registry.keep_to_software()
         thread = gdbfacts.selected_thread()
         if thread is None or not thread.is_stopped():
             return

@@ -658,6 +658,11 @@ class Registry:
             ):
                 pool.renew(sentinel)
 
+    def keep_to_software(self) -> None:
+        """At a prompt, where another script or the user allows no hardware watchpoints."""
+        for pool in self.pools.values():
+            pool.withdraw_accesses()
+
     def lacks_sentinels(self) -> bool:
         """Whether some could not be made in the event that called for them."""
         pool = self.pool()

@@ -83,3 +83,21 @@ def test_can_use_hw_watchpoints_0_set_by_another_script_later(session):
         assert gdb.list()[2]["state"] == "software"
         assert WARNING.findall(gdb.transcript) == ["2"]
         assert len(gdb.run_out()) == 2
+
+
+def test_can_use_hw_watchpoints_0_shows_no_sentinel_of_an_access_watchpoint(session):
+    """gdb complains of each access watchpoint by its number when it reads the program again."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("awatch s.a")
+        gdb.cmd("set can-use-hw-watchpoints 0")
+        gdb.cmd("kill")
+        said = gdb.cmd("run")
+        assert "Can't set read/access watchpoint when hardware watchpoints are disabled" in said
+        assert not re.search(r"breakpoint -\d", gdb.transcript)
+        gdb.cmd("kill")
+        gdb.cmd("set can-use-hw-watchpoints 1")
+        gdb.run_to("main")
+        assert len(gdb.run_out()) == 3
+        told = [[(h["number"], h["new"]) for h in stop["hits"]] for stop in gdb.stops()]
+        assert told == [[(2, "1")], [(2, "2")], [(2, "2")]]
