@@ -12,9 +12,9 @@ import gdb
 
 from gdb_kwatch.core import conditions
 from gdb_kwatch.core.conditions import Node
-from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.linux import pages
 
+from . import side_effects
 from .compiling import compiled, places_of
 from .convenience import standing_in
 from .targets import Target
@@ -44,11 +44,11 @@ class AccessCondition:
             self._check(text, target)
 
     def _check(self, text: str, target: Target) -> None:
-        if has_side_effects(text):
-            raise gdb.GdbError(f"{text} has side effects (a call or an assignment).")
         if '"' in _IN_GDB.sub("", text):
             raise gdb.GdbError(f"{text}: a string takes memory in the program; use $_streq.")
         now = target.now()
+        with standing_in(old=target.value(now), new=target.value(now)):
+            side_effects.refuse(text)
         try:
             self._value(text, target, now, now)
         except gdb.MemoryError:

@@ -17,7 +17,7 @@ from gdb_kwatch.core.expression import chooses, tokens_of
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
-from . import by_value, gdbfacts
+from . import by_value, gdbfacts, side_effects
 from .gdbfacts import language
 from .kernel_setting import judged, sees_kernel, set_judged_watch, set_kernel_watch
 from .lvalues import Lvalue, NotWatchable, is_reference, raw, resolve
@@ -68,11 +68,7 @@ def set_watch(
         if following is not None:
             expression, place, lvalue = following.expression, None, following
     else:
-        if gdbfacts.changes_program(expression):
-            raise gdb.GdbError(
-                f"{expression} has side effects (a call or an assignment): kwatch would have to "
-                "evaluate it at each trap.  Watch the memory itself."
-            )
+        side_effects.refuse(expression)
         if gdbfacts.VERSION < (13, 0) and chooses(expression):
             raise gdb.GdbError(
                 f"{expression}: {gdbfacts.NO_LOCATIONS}.\nWatch one place at a time, or use gdb 13."
@@ -218,6 +214,7 @@ def _number(text: str, what: str) -> int:
         return int(text, 0)  # in no language: Modula-2 takes no 0x, and no 48 bits either
     except ValueError:
         pass
+    side_effects.refuse(text)
     try:
         value = gdb.parse_and_eval(text)
         if value.type.strip_typedefs().code == gdb.TYPE_CODE_ARRAY:

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS, WRITE, Piece
-from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.instruction import MemoryAccess, memory_accesses, parse
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
-from . import gdbfacts, programs
+from . import gdbfacts, programs, side_effects
 from .access import Access, find_access
 from .kernel_callers import callers, outside_libraries
 from .lvalues import NotWatchable, bits_in, frame_or_none, is_signed, resolve
@@ -92,8 +91,7 @@ def target_of(expression: str, access: str) -> Target:
         raise gdb.GdbError("Cannot do that while the program is running; interrupt it first.")
     if not gdbfacts.can_read_registers(thread.ptid[1]):
         raise gdb.GdbError(gdbfacts.why_no_registers())
-    if has_side_effects(expression):
-        raise gdb.GdbError(f"{expression} has side effects (a call or an assignment).")
+    side_effects.refuse(expression)
     try:
         lvalue = resolve(expression, ACCESS_RW[access], location=True)
     except NotWatchable:
@@ -174,7 +172,8 @@ def code_ranges(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 
 def _function(name: str) -> list[tuple[int, int]]:
     try:
-        value = gdb.parse_and_eval(name)
+        with side_effects.no_calls():
+            value = gdb.parse_and_eval(name)
         if value.type.strip_typedefs().code != gdb.TYPE_CODE_FUNC:
             return []
         address = int(value.address)

@@ -151,6 +151,8 @@ class Watch:
         self.thread: int | None = bp.thread
         self.gdb_hits: int = bp.hit_count
         self.ignore_count: int = bp.ignore_count
+        # Whether a function of the program is called to evaluate it; None: not known yet.
+        self.calls = None if options is None else False
         self.wandering = False  # thread-local: it stands where gdb last evaluated it
         self.has_run = False  # the program was resumed since it was set
         self.warned: set[str] = set()

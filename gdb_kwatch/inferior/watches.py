@@ -21,6 +21,7 @@ from .arbitration import Arbitration
 from .lvalues import Lvalue, NotWatchable, Way, come_to, in_frame, raw, resolve, unreadable
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
+from .side_effects import calls_program
 from .watch import (
     DISABLED,
     EXPIRED,
@@ -259,6 +260,7 @@ class Registry:
             watch.state = INSTALLED if addresses else PENDING
             watch.watch_regions(tuple(Region(address, 1, EXECUTE) for address in addresses))
             return
+        calls = self._calls(watch)
         if not gdb.selected_inferior().pid:
             self._without_process(watch)
             return
@@ -266,7 +268,7 @@ class Registry:
             watch.state = SOFTWARE
             watch.watch_regions(())
             return
-        if gdbfacts.changes_program(watch.watched):
+        if calls or gdbfacts.changes_program(watch.watched):
             watch.state, watch.reason = INSTALLED, "the expression has side effects"
             watch.watch_regions(())
             return
@@ -311,6 +313,13 @@ class Registry:
             way = watch.lvalue.way
             watch.way = Way(way, gdb.selected_inferior()) if way else None
             self._read(watch)
+
+    def _calls(self, watch: Watch) -> bool:
+        """Whether gdb's own watches an operator that the program defines; asked once."""
+        if watch.calls is None and gdbfacts.may_execute():
+            with in_frame(watch.frame):
+                watch.calls = calls_program(watch.watched)
+        return bool(watch.calls)
 
     def _go_where_gdb_is(self, watch: Watch, lvalue: Lvalue) -> None:
         """The address that gdb has fixed by -location is told once there is a process: of one that

@@ -120,3 +120,15 @@ def test_sentinels_are_not_told_to_the_front_end(mi):
     assert numbers <= {"1", "2", "3"}
     listed = re.findall(r'bkpt=\{number="(-?\d+)"', gdb.ask("-break-list"))
     assert listed == ["2", "3"]
+
+
+@pytest.mark.parametrize("expression", ["table[3]", "-size 8 &table[3]", "z + table.cells[3]"])
+def test_no_setting_is_told_to_have_changed(mi, expression):
+    """To see whether an expression calls the program, kwatch forbids calls for a moment."""
+    gdb = mi("operators")
+    gdb.ask("-break-insert -t go")
+    gdb.ask("-exec-run")
+    gdb.console(f"kwatch {expression}")
+    assert "may-call-functions" not in gdb.transcript
+    assert "is on" in gdb.console("show may-call-functions")
+    assert 'value="0"' in gdb.ask("-data-evaluate-expression calls")

@@ -12,9 +12,8 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.debugreg import SLOTS, WRITE
-from gdb_kwatch.core.expression import has_side_effects
 from gdb_kwatch.core.records import Region
-from gdb_kwatch.inferior import gdbfacts
+from gdb_kwatch.inferior import gdbfacts, side_effects
 from gdb_kwatch.inferior.lvalues import in_frame, is_reference, raw, resolve
 
 from . import variable
@@ -113,9 +112,8 @@ def _of_variable(
 def _of_expression(
     expression: str, frame: gdb.Frame | None, size: int | None
 ) -> tuple[Place, tuple[Region, ...]]:
-    if has_side_effects(expression):
-        raise gdb.GdbError(f"{expression} has side effects (a call or an assignment).")
     with in_frame(frame):
+        side_effects.refuse(expression)
         if size is not None:
             value = variable.plain(gdb.parse_and_eval(expression))
             return _at(int(value if value.address is None else value.address), size)

@@ -1,0 +1,90 @@
+"""What would call a function of the program, or assign, is refused before it is evaluated."""
+
+from __future__ import annotations
+
+import pytest
+
+CALLS = "calls a function of the program"
+ASSIGNS = "has side effects (a call or an assignment)"
+
+
+@pytest.fixture
+def begun(session):
+    """At the first call of `go`; nothing was called in the program when the test is over."""
+    with session("operators") as gdb:
+        gdb.run_to("go")
+        yield gdb
+        assert gdb.value("calls") == "0"
+        assert gdb.value("z") == "0"
+        assert gdb.value("table.cells[3]") == "0"
+        assert gdb.cmd("show may-call-functions").endswith("is on.\n")
+        gdb.cmd("delete")
+        assert "exited normally" in gdb.cont()
+
+
+BY_OPERATOR = (
+    *("table[3]", "-a table[3]", "-l table[3]", "-every table[3]", "-k table[3]"),
+    *("z ? table[3] : table[2]", "numbers[table[3]]", "&table[3]", "(place)()[0]"),
+    *("-size 8 &table[3]", "-size 8 (place)()", "-size table[3] &z"),
+    *("who table[3]", "who -a table[3]", "who z if table[3] > 5", "who z if z && table[3]"),
+    *("who z if table == 5", "trace table[3]", "trace z table[3]", "trace z if table[3]"),
+    "last table[3]",
+)
+BY_ITS_TEXT = (
+    *("place()[0]", "-size 8 place()", "-size place() &z", "-size 8 (z = 77, &z)"),
+    *("-size 8 &z + z++", "who z if place()", "who z if z = 77", "trace z if z++"),
+    *("who place()[0]", "last z = 77"),
+)
+
+
+def test_a_function_behind_an_operator(begun):
+    for typed in BY_OPERATOR:
+        out = begun.cmd(f"kwatch {typed}")
+        assert CALLS in out and "*(TYPE *) ADDRESS" in out, (typed, out)
+        assert begun.value("calls") == "0", typed
+    assert begun.cmd("info watchpoints") == "No watchpoints.\n"
+    assert "There is no trace" in begun.cmd("kwatch trace")
+
+
+def test_a_call_or_an_assignment(begun):
+    for typed in BY_ITS_TEXT:
+        out = begun.cmd(f"kwatch {typed}")
+        assert ASSIGNS in out and "-location" not in out, (typed, out)
+        assert (begun.value("calls"), begun.value("z")) == ("0", "0"), typed
+    assert begun.cmd("info watchpoints") == "No watchpoints.\n"
+    assert "There is no trace" in begun.cmd("kwatch trace")
+
+
+def test_no_name_of_code_is_called(begun):
+    for typed in ("-from place() z", "who z -from place()", "trace z -not-from (place)()"):
+        assert "is no function" in begun.cmd(f"kwatch {typed}")
+
+
+def test_before_there_is_a_process(session):
+    with session("operators") as gdb:
+        assert CALLS in gdb.cmd("kwatch table[3]")
+        assert gdb.cmd("info watchpoints") == "No watchpoints.\n"
+
+
+def test_what_gdb_is_not_allowed_stays_so(session):
+    with session("operators") as gdb:
+        gdb.cmd("set may-call-functions off")
+        gdb.run_to("go")
+        assert CALLS in gdb.cmd("kwatch table[3]")
+        assert gdb.cmd("kwatch z").startswith("Hardware watchpoint")
+        assert gdb.cmd("show may-call-functions").endswith("is off.\n")
+
+
+def test_an_xmethod_calls_nothing(begun):
+    if "vector" not in begun.cmd("info xmethod"):
+        pytest.skip("this gdb has no xmethods of libstdc++")
+    assert begun.cmd("kwatch -l numbers[3]").startswith("Hardware watchpoint 2: ")
+    assert "Hardware watchpoint 3: " in begun.cmd("kwatch -l numbers[0]")
+    assert [row["state"] for row in begun.list().values()] == ["installed"] * 2
+
+
+def test_conditions_of_a_kwatch_stay_gdbs(begun):
+    """gdb tests them at each hit, as those of its own; to set them calls nothing."""
+    assert begun.cmd("kwatch z if table[3] == 5").startswith("Hardware watchpoint")
+    assert begun.cmd("kwatch z if place()").startswith("Hardware watchpoint")
+    assert begun.value("calls") == "0"
