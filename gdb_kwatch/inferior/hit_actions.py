@@ -20,7 +20,18 @@ from .session import Session
 from .targets import Symbols, code_ranges, where
 from .watch import HIT_COUNTS, Watch
 
-FIELDS = ("old", "new", "thread", "line", "function", "pc", "number", "expression")
+# What a message may hold, each as it may be.
+SAMPLE: dict[str, object] = {
+    "old": "0",
+    "new": "1",
+    "thread": 1,
+    "line": "a.c:1",
+    "function": "f",
+    "pc": "0x1",
+    "number": 1,
+    "expression": "a",
+}
+_NOT_FORMATTED = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
 @dataclass
@@ -30,6 +41,7 @@ class Action:
     watch: Watch
     request: Request
     symbols: Symbols
+    told: bool = False  # that its message cannot be written
     pid: int = 0
     ranges: tuple[Ranges, Ranges] = ((), ())
 
@@ -44,16 +56,34 @@ class Action:
 def check(request: Request) -> None:
     """Before anything is set.  Raises gdb.GdbError."""
     if request.log is not None:
-        try:
-            names = [name for _, name, _, _ in string.Formatter().parse(request.log) if name]
-        except ValueError as error:
-            raise gdb.GdbError(f"-log: {error}") from None
-        unknown = [name for name in names if name not in FIELDS]
-        if unknown:
-            fields = ", ".join(FIELDS)
-            raise gdb.GdbError(f"-log: there is no {{{unknown[0]}}}; there are {fields}.")
+        _check_message(request.log)
     if gdb.selected_inferior().pid:
         code_ranges((*request.only, *request.without))
+
+
+def _check_message(text: str) -> None:
+    """Whether it can be filled in.  Raises gdb.GdbError."""
+    try:
+        parts = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise gdb.GdbError(f"-log: {error}.") from None
+    for _, name, spec, conversion in parts:
+        if name is None:
+            continue
+        if name not in SAMPLE:
+            fields = ", ".join(SAMPLE)
+            raise gdb.GdbError(f"-log: there is no {{{name}}}; there are {fields}.")
+        field = f"{{{name}{f'!{conversion}' if conversion else ''}{f':{spec}' if spec else ''}}}"
+        try:
+            field.format(**SAMPLE)
+        except _NOT_FORMATTED as error:
+            raise gdb.GdbError(f"-log: {field} cannot be filled in: {_told(error)}.") from None
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"there is no {{{error.args[0]}}}"
+    return "{} has no name" if isinstance(error, IndexError) else str(error).rstrip(".")
 
 
 class Actions(gdb.Function):
@@ -96,8 +126,19 @@ class Actions(gdb.Function):
             return False
         if action.request.log is None:
             return True
-        gdb.write(action.request.log.format(**self._fields(action, pc)) + "\n")
+        self._log(action, pc)
         return False
+
+    def _log(self, action: Action, pc: int) -> None:
+        """What cannot be written is told once; it is no reason to stop."""
+        try:
+            text = str(action.request.log).format(**self._fields(action, pc))
+        except (*_NOT_FORMATTED, gdb.error) as error:
+            if not action.told:
+                action.told = True
+                gdb.write(f"{action.watch.name}: -log: not written: {error}\n", gdb.STDERR)
+            return
+        gdb.write(text + "\n")
 
     def _fields(self, action: Action, pc: int) -> dict[str, object]:
         watch = self.session.engine.tested(action.watch)

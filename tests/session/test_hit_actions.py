@@ -23,6 +23,51 @@ def test_a_message_for_each_hit_and_no_stop(session):
         assert 'a (-log "{expression} {old}->{new} by' in gdb.cmd("kwatch list")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "v {new:d}",
+            "{new:d} cannot be filled in: Unknown format code",
+        ),
+        ("{line:x}", "{line:x} cannot be filled in: Unknown format code 'x'"),
+        ("{new.x}", "there is no {new.x}; there are old, new, thread"),
+        ("{new[0]}", "there is no {new[0]}; there are old"),
+        ("{}", "there is no {}; there are old"),
+        ("{0}", "there is no {0}; there are old"),
+        ("{old!z}", "{old!z} cannot be filled in: Unknown conversion specifier"),
+        ("{new:{width}}", "{new:{width}} cannot be filled in: there is no {width}."),
+        ("{new:{}}", "{new:{}} cannot be filled in: {} has no name."),
+        ("{new", "expected '}' before end of string"),
+    ],
+)
+def test_a_message_that_cannot_be_filled_in(session, text, why):
+    with session("loop") as gdb:
+        gdb.run_to("main")
+        assert gdb.cmd(f'kwatch -log "{text}" a').startswith(f"-log: {why}")
+        assert gdb.cmd("info watchpoints") == "No watchpoints.\n"
+
+
+def test_a_message_is_formatted_as_python_does(session):
+    with session("loop", extra=("-ex", "set args 2")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd('kwatch -log "{old!r} {new:>3} {thread:02d} {number:x} {{}}" a')
+        out = gdb.cont()
+        assert "'0'   1 01 2 {}\n'1'   2 01 2 {}\n" in out and "exited normally" in out
+
+
+def test_a_message_that_fails_at_a_hit_is_told_once_and_stops_nothing(session):
+    """The value is a width here, and a width has no sign."""
+    with session("who") as gdb:
+        gdb.run_to(f"who.c:{line('who.c', 'begin')}")
+        gdb.cmd('kwatch -log "is {thread:0{new}}." shared if shared < 3')
+        out = gdb.cont()
+        assert "exited normally" in out
+        assert re.findall(r"^is .*$", out, re.M)[:2] == ["is 1.", "is 01."]
+        assert out.count("-log: not written: ") == 1
+        assert re.search(r"^kwatch \d: -log: not written: Invalid format specifier", out, re.M)
+
+
 def test_a_message_where_a_condition_holds(session):
     with session("loop", extra=("-ex", "set args 10")) as gdb:
         gdb.run_to("main")
