@@ -9,6 +9,7 @@ addresses mean nothing there.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 
 import gdb
@@ -18,6 +19,8 @@ from .faults import guarded
 from .handlers import Handlers
 
 ENDED = "the program has ended"
+KILLED = "gdb has killed the program"
+LET_GO = "gdb has let go of the program (detach)"
 EXEC = "the program has called exec"
 
 
@@ -32,7 +35,10 @@ class Following:
         self.pids = {gdb.selected_inferior().pid}
         self.came = came
         self.went = went
+        self._running = False
         self._handlers = Handlers(
+            cont=self._at_cont,
+            stop=self._at_stop,
             new_thread=self._at_new_thread,
             exited=self._at_exited,
             clear_objfiles=self._at_clear_objfiles,
@@ -54,8 +60,21 @@ class Following:
                 self.came(pid, lwps)
 
     @guarded()
+    def _at_cont(self, event: gdb.ContinueEvent) -> None:
+        self._running = True
+
+    @guarded()
+    def _at_stop(self, event: gdb.StopEvent) -> None:
+        self._running = False
+
+    @guarded()
     def _at_exited(self, event: gdb.ExitedEvent) -> None:
-        self._forget(event.inferior.pid, ENDED)
+        """gdb tells of a detach and a kill in the same way."""
+        pid = event.inferior.pid
+        if _is_there(pid):
+            self._forget(pid, LET_GO)
+        else:
+            self._forget(pid, ENDED if self._running else KILLED)
 
     @guarded()
     def _at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
@@ -71,6 +90,15 @@ class Following:
 
     def close(self) -> None:
         self._handlers.disconnect()
+
+
+def _is_there(pid: int) -> bool:
+    """Whether a process goes on without gdb, or has done so: gdb leaves no child of its own a
+    zombie whose end it has seen."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", errors="replace") as file:
+        state, parent = file.read().rpartition(")")[2].split()[:2]
+        return state not in "ZX" or int(parent) == os.getpid()
+    return False
 
 
 def _parent(pid: int) -> int:

@@ -33,7 +33,7 @@ from . import faults, programs
 from .access_conditions import AccessCondition
 from .accesses import Observer, Ranges, as_bytes, counts
 from .background import Background
-from .following import ENDED, Following
+from .following import EXEC, Following
 from .leaving import before_unloading
 from .lost_traps import touches
 from .session import Session
@@ -544,7 +544,7 @@ class Trace:
             faults.report("the end of a traced program", error)
         if self.following.pids:
             return
-        if why == ENDED:
+        if why != EXEC:
             self._pause()
             self.end(why)
         elif isinstance(self.recorder, ByStops):

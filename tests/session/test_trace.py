@@ -332,6 +332,31 @@ def test_children_that_gdb_follows_are_traced(session, way, mode):
             }
 
 
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("detach", "gdb has let go of the program (detach)"),
+        ("kill", "gdb has killed the program"),
+        ("run", "gdb has killed the program"),
+        ("signal SIGKILL", "the program has ended"),
+    ],
+)
+@pytest.mark.parametrize("way", ["bpf", "stops"])
+def test_why_it_ended(session, way, command, why):
+    if way == "bpf" and REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, way, 1)
+        gdb.cmd("kwatch trace place")
+        gdb.cont()
+        assert "ended" not in gdb.cmd("kwatch trace")
+        gdb.cmd(command)
+        for ask in ("kwatch trace", "kwatch trace summary"):
+            out = gdb.cmd(ask)
+            assert f"(ended: {why})" in out and "8 recorded" in out, out
+        assert "No hardware watchpoints" in gdb.cmd("kwatch list")
+
+
 @pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 def test_exec_ends_it(session, program):
     with session("exec_other") as gdb:
