@@ -62,7 +62,7 @@ def parse(line: str, options: tuple[str, ...], several: bool = False) -> AccessR
         value = ""
         if name in _VALUED:
             following = re.match(r"\s*(\S+)", text[at:])
-            if following is None:
+            if following is None or following.group(1) in options:
                 raise UsageError(f"{name} requires an argument.")
             value = following.group(1)
             at += following.end()

@@ -161,16 +161,23 @@ class Subcommand(gdb.Command):
         usage = takewhile(str.strip, lines[first:])
         return gdb.GdbError("\n".join(line[indent:] for line in usage))
 
+
+class Json(Subcommand):
+    """One that takes ``-json [FILE]``."""
+
+    def takes_now(self, before: list[str]) -> str:
+        return FILE if before[-1:] == ["-json"] else NOTHING
+
     def json_file(self, words: list[str]) -> tuple[bool, str | None]:
         """``[-json [FILE]]`` and nothing else."""
         if not words:
             return False, None
-        if words[0] != "-json" or len(words) > 2:
+        if words[0] != "-json" or len(words) > 2 or any(w.startswith("-") for w in words[1:]):
             raise self.usage()
         return True, words[1] if len(words) == 2 else None
 
 
-class List(Subcommand):
+class List(Json):
     """Show the owners of debug registers: kwatches, and gdb's own.
     Usage: kwatch list [-json [FILE]]
 
@@ -189,7 +196,7 @@ class List(Subcommand):
             gdb.write(self.views.list_text())
 
 
-class Slots(Subcommand):
+class Slots(Json):
     """Show the debug registers of the selected thread as the CPU has them.
     Usage: kwatch slots [-json [FILE]]
 
@@ -206,15 +213,14 @@ class Slots(Subcommand):
             gdb.write(self.views.slots_text())
 
 
-class Hits(Subcommand):
+class Hits(Json):
     """Show the traps of this session and the watchpoints that each one hit.
-    Usage: kwatch hits [-n COUNT] [-json] [FILE]
+    Usage: kwatch hits [-n COUNT] [-json [FILE]]
 
     The oldest comes first; -n shows the last COUNT traps only.  "set kwatch history"
-    says how many are kept.  With -json, or a FILE, the traps are written as JSON."""
+    says how many are kept.  With -json, the traps as JSON, with a FILE into that."""
 
     word = "hits"
-    takes = FILE
     always = True
     options = ("-n", "-json")
 
@@ -229,13 +235,13 @@ class Hits(Subcommand):
                 if not rest or not rest[0].isdigit():
                     raise gdb.GdbError("-n requires an argument: how many traps to show.")
                 count = int(rest.pop(0))
-            elif word == "-json":
+            elif word == "-json" and not json:
                 json = True
-            elif word.startswith("-") or filename is not None:
-                raise self.usage()
+                if rest and not rest[0].startswith("-"):
+                    filename = rest.pop(0)
             else:
-                filename = word
-        if json or filename is not None:
+                raise self.usage()
+        if json:
             write_out(self.views.hits_json(count), filename)
         else:
             gdb.write(self.views.hits_text(count))
@@ -325,7 +331,7 @@ class Save(Subcommand):
     options = ()
 
     def run(self, words: list[str]) -> None:
-        if len(words) != 1:
+        if len(words) != 1 or words[0].startswith("-"):
             raise gdb.GdbError("Argument required (file name in which to save)")
         from .saving import script
 

@@ -138,6 +138,27 @@ def test_history_is_a_ring(session):
         assert gdb.cmd("kwatch hits -n 3").count("loop.c:") == 3
 
 
+@pytest.mark.parametrize("command", ["list", "slots", "hits", "save", "who", "trace"])
+def test_no_file_is_written_that_was_not_asked_for(session, command):
+    """A word is a FILE where the command takes one, and never an option."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        mine = gdb.folder / "mine.c"
+        mine.write_text("int x;\n")
+        words = ["mine.c", "2", "-n 1 mine.c", "mine.c -json", "-json -json", "-json -n mine.c"]
+        if command == "save":
+            words = ["-json", "-n mine.c"]
+        elif command in ("who", "trace"):
+            words = ["s.a -spill -a", "mine.c", "-json mine.c"]
+        before = sorted(path.name for path in gdb.folder.iterdir())
+        for typed in words:
+            out = gdb.cmd(f"kwatch {command} {typed}")
+            assert re.match(r"Usage: |Argument|Unrec|No symbol|A syntax|-spill requires", out), out
+        assert sorted(path.name for path in gdb.folder.iterdir()) == before
+        assert mine.read_text() == "int x;\n"
+
+
 @pytest.mark.parametrize("command", ["list", "slots", "hits"])
 def test_json_on_the_terminal_is_the_json_of_the_file(session, command):
     with session("simultaneous") as gdb:
@@ -255,8 +276,9 @@ def test_completion_of_what_subcommands_take(session):
             assert offered(f"{command} ") == [], command
         for command in ("who", "trace", "last", "who -a"):
             assert "s.a" in offered(f"{command} s."), command
-        for command in ("save", "hits"):
+        for command in ("save", "hits -json", "hits -n 3 -json", "list -json", "slots -json"):
             assert offered(f"{command} /dev/nul") == ["/dev/null"], command
+        assert offered("hits /dev/nul") == []
         # kwatch's hooks call commands of its own, which are nobody's to type.
         assert gdb.cmd("complete kw").split() == ["kwatch"]
 
