@@ -123,10 +123,10 @@ class Subcommand(gdb.Command):
     def complete(self, text: str, word: str | None) -> list[str] | int:
         words = text.split(" ")
         if words[-1].startswith("-"):
-            return option_completions(words[-1], word, self.options)
+            return option_completions(words[-1], word, self.options_now(words[:-1]))
         takes = self.takes_now(words[:-1])
         if takes == FILE:
-            return gdb.COMPLETE_FILENAME
+            return gdb.COMPLETE_FILENAME if word is None else file_completions(words[-1], word)
         if takes == EXPRESSION:
             return completions(text, word)
         offered: Iterable[str] = ()
@@ -139,6 +139,10 @@ class Subcommand(gdb.Command):
     def takes_now(self, before: list[str]) -> str:
         """What may come after these words of it, for completion."""
         return self.takes
+
+    def options_now(self, before: list[str]) -> tuple[str, ...]:
+        """The same of options."""
+        return self.options
 
     @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
@@ -450,6 +454,15 @@ class WhoCommand(Subcommand):
         self.who.invoke(argument, from_tty)
 
 
+# The words of "kwatch trace", with their options.
+_OF_TRACE: dict[str, tuple[str, ...]] = {
+    "summary": (),
+    "show": ("-n", "-thread", "-line", "-function"),
+    "export": (),
+    "stop": (),
+}
+
+
 class TraceCommand(Subcommand):
     """Record every access of a place while the program runs at full speed.
     Usage: kwatch trace EXPRESSION... [-a] [-k] [-stack N] [-for SECONDS | -count N]
@@ -482,6 +495,22 @@ class TraceCommand(Subcommand):
     def __init__(self, kwatch: Kwatch, views: Views) -> None:
         super().__init__(kwatch, views)
         self.tracing: Any = None  # made when it is first used
+
+    def complete(self, text: str, word: str | None) -> list[str] | int:
+        offered = super().complete(text, word)
+        if isinstance(offered, list) and text and " " not in text:
+            return option_completions(text, word, tuple(_OF_TRACE)) + offered
+        return offered
+
+    def takes_now(self, before: list[str]) -> str:
+        if before[:1] == ["export"]:
+            return FILE if len(before) == 1 else NOTHING
+        if before[-1:] == ["-spill"]:
+            return FILE
+        return NOTHING if before and before[0] in _OF_TRACE else self.takes
+
+    def options_now(self, before: list[str]) -> tuple[str, ...]:
+        return _OF_TRACE.get(before[0], self.options) if before else self.options
 
     def invoke(self, argument: str, from_tty: bool) -> None:
         self.dont_repeat()
@@ -594,6 +623,30 @@ def option_completions(text: str, word: str | None, options: tuple[str, ...]) ->
     return [option[start:] for option in options if option.startswith(text)]
 
 
+def file_completions(text: str, word: str) -> list[str]:
+    """As gdb's COMPLETE_FILENAME, which takes all words of a command for one name."""
+    names = _files(text)
+    if len(names) == 1 and names[0].endswith("/"):
+        # With what is in it: gdb puts a blank behind the only completion.
+        names += _files(names[0])
+    return option_completions(text, word, tuple(names))
+
+
+def _files(text: str) -> list[str]:
+    """The names that begin so, folders with a slash."""
+    folder, slash, start = text.rpartition("/")
+    place = os.path.expanduser(folder + slash)
+    try:
+        found = sorted(os.listdir(place or "."))
+    except OSError:
+        return []
+    return [
+        folder + slash + name + "/" * os.path.isdir(place + name)
+        for name in found
+        if name.startswith(start) and (start or name[0] != ".")
+    ]
+
+
 def completions(text: str, word: str | None) -> list[str]:
     """Completions of a ``kwatch`` line: options, then what gdb's ``watch`` would offer."""
     if word is None:
@@ -601,8 +654,9 @@ def completions(text: str, word: str | None) -> list[str]:
     before, last = ["", *text.split(" ")][-2:]
     if before == "-p":
         return option_completions(last, word, PRIORITIES)
-    if last.startswith("-") and last.count("-") == 1:
-        return option_completions(last, word, OPTIONS)
+    offered = option_completions(last, word, OPTIONS) if last.startswith("-") else []
+    if offered:
+        return offered
     line = f"watch {last}"
     found = gdb.execute(f"complete {line}", to_string=True).split("\n")
     start = len(line) - len(word or "")

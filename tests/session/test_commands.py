@@ -154,7 +154,7 @@ def test_no_file_is_written_that_was_not_asked_for(session, command):
         before = sorted(path.name for path in gdb.folder.iterdir())
         for typed in words:
             out = gdb.cmd(f"kwatch {command} {typed}")
-            assert re.match(r"Usage: |Argument|Unrec|No symbol|A syntax|-spill requires", out), out
+            assert re.match(r"Usage: |Argument|Unrec|No symbol|A syntax|-\w+ requires", out), out
         assert sorted(path.name for path in gdb.folder.iterdir()) == before
         assert mine.read_text() == "int x;\n"
 
@@ -279,8 +279,35 @@ def test_completion_of_what_subcommands_take(session):
         for command in ("save", "hits -json", "hits -n 3 -json", "list -json", "slots -json"):
             assert offered(f"{command} /dev/nul") == ["/dev/null"], command
         assert offered("hits /dev/nul") == []
+        for command in ("trace export", "trace s.a -spill"):
+            assert offered(f"{command} /dev/nul") == ["/dev/null"], command
+        for command in ("", "-l ", "who ", "trace ", "who s.a ", "trace s.a s.b "):
+            assert offered(f"{command}-not-f") == ["-not-from"], command
+        assert "show" in offered("trace sh") and "stop" in offered("trace sto")
+        assert offered("trace show -") == ["-function", "-line", "-n", "-thread"]
+        assert offered("trace show -n 3 -f") == ["-function"]
+        for command in ("trace summary -", "trace stop ", "trace export -", "trace export x "):
+            assert offered(command) == [], command
         # kwatch's hooks call commands of its own, which are nobody's to type.
         assert gdb.cmd("complete kw").split() == ["kwatch"]
+
+
+def test_completion_of_files(session):
+    with session("simultaneous") as gdb:
+        (gdb.folder / "only").mkdir()
+        (gdb.folder / "only" / "one.json").touch()
+        (gdb.folder / "two.json").touch()
+        for command in ("hits -json", "trace export"):
+
+            def offered(name, command=command):
+                found = gdb.cmd(f"complete kwatch {command} {name}").splitlines()
+                return [one.rpartition(" ")[2] for one in found]
+
+            assert offered("tw") == ["two.json"]
+            # More than one, or gdb would put a blank behind the folder.
+            assert offered("onl") == ["only/", "only/one.json"]
+            assert offered("only/o") == ["only/one.json"]
+            assert offered("none/") == offered("x") == []
 
 
 def test_completion_is_quick_and_harmless_with_no_program(session):
