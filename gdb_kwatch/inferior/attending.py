@@ -26,6 +26,7 @@ from .background import Background
 # The signals that stop a process: as long as gdb is there they do not (ptrace(2), "Group-stop").
 STOPPING = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _LOOK = 0.02
+_DYING = 5.0  # seconds: what is killed has none of its threads stopped, and is not yet gone
 _SI_KERNEL, _TRAP_PERF = 0x80, 6  # asm-generic/siginfo.h
 
 
@@ -90,9 +91,11 @@ class AttendedRun(Run):
                     gdb.execute("signal SIGTRAP", to_string=True)
             except gdb.error:
                 # "Couldn't get registers: No such process.": killed in the middle of a stop.
-                if not ptrace.is_dead(self._pid):
+                if not self._was_killed():
                     raise
-                self.exited = "SIGKILL"
+            else:
+                # Or gdb has stopped for that: what was to be asked of the program failed.
+                self._was_killed()
             finally:
                 with self._lock:
                     self._going = False
@@ -101,6 +104,32 @@ class AttendedRun(Run):
         finally:
             gdb.events.stop.disconnect(self._at_stop)
             gdb.events.exited.disconnect(self._at_exited)
+
+    def _was_killed(self) -> bool:
+        """Whether the program was killed and gdb has yet to be told; it is told then."""
+        if self.exited:
+            return True
+        try:
+            for thread in gdb.selected_inferior().threads():
+                ptrace.status(thread.ptid[1])
+            if not ptrace.is_dead(self._pid):
+                return False  # all its threads are stopped
+        except OSError:
+            pass
+        end = time.monotonic() + _DYING
+        while not ptrace.is_dead(self._pid):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_LOOK)
+        with contextlib.suppress(gdb.error):
+            gdb.execute("continue", to_string=True)
+        told = self.exited or "SIGKILL"
+        if gdb.selected_inferior().pid:
+            # Else gdb would detach from what is gone ("Recursive internal problem", 13.1).
+            with contextlib.suppress(gdb.error):
+                gdb.execute("kill", to_string=True)
+        self.exited = told
+        return True
 
     def is_over(self) -> bool:
         return (

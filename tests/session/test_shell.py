@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from harness import line
+from harness import gdb_command, line
 
 from gdb_kwatch.linux import filters as kernel
 
@@ -171,8 +172,8 @@ def test_who_ended_by_a_signal(watched, way, number, folder):
         command.send_signal(number)
         out, error = command.communicate(timeout=TIMEOUT)
     assert command.returncode == 128 + number, error
-    found = re.search(r"^(\d+) hits in [\d.]+ s by 1 instruction", out, re.M)
-    assert found and int(found.group(1)) >= 20, out
+    found = re.search(r"^([\d,]+) hits in [\d.]+ s by 1 instruction", out, re.M)
+    assert found and int(found.group(1).replace(",", "")) >= 20, out
     assert f"untouched.c:{line('untouched.c', 'write')}" in out
     ends(gdb)
     watched.check()
@@ -205,7 +206,7 @@ def test_ctrl_c_in_a_terminal(watched, way):
         terminal.expect_exact("looking at")
         watched.goes_on()
         terminal.sendintr()
-        terminal.expect(r"\d+ hits in")
+        terminal.expect(r"[\d,]+ hits in")
         terminal.expect_exact(pexpect.EOF)
     finally:
         terminal.close(force=True)
@@ -312,7 +313,7 @@ def test_the_process_ends_first(watched, way):
         out, error = command.communicate(timeout=TIMEOUT)
     assert command.returncode == 0, error
     assert "The process has ended (with exit code 42)." in error
-    assert re.search(r"^\d+ hits in", out, re.M)
+    assert re.search(r"^[\d,]+ hits in", out, re.M)
     assert watched.process.communicate()[0] == "whole\n"
     assert watched.process.returncode == 42
 
@@ -355,7 +356,38 @@ def test_the_process_is_killed(watched, way):
         out, error = command.communicate(timeout=TIMEOUT)
     assert command.returncode == 0, error
     assert "The process has ended (SIGKILL)." in error
-    assert re.search(r"^\d+ hits in", out, re.M)
+    assert re.search(r"^[\d,]+ hits in", out, re.M)
+
+
+KILLER = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import gdb
+from gdb_kwatch.inferior import accesses
+def killed_before(real, left=[{count}]):
+    def function(*arguments):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(gdb.selected_inferior().pid, 9)
+        return real(*arguments)
+    return function
+accesses.{name} = killed_before(accesses.{name})
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("counts", 1), ("counts", 7), ("as_bytes", 1), ("as_bytes", 9)]
+)
+def test_the_process_is_killed_in_the_middle_of_a_stop(watched, tmp_path, name, count):
+    """gdb finds some of its threads gone, and asks for nothing more."""
+    script = tmp_path / "killer.py"
+    script.write_text(KILLER.format(root=str(ROOT), name=name, count=count))
+    gdb = shlex.join([*gdb_command(), "-iex", f"source {script}"])
+    words = ("who", "-p", str(watched.pid), "counter", "-for", "600", *SLOW)
+    done = verb(*words, env={**os.environ, "KWATCH_GDB": gdb})
+    assert done.returncode == 0, done.stderr
+    assert "The process has ended (SIGKILL)." in done.stderr
+    assert re.search(r"^[\d,]+ hits? in", done.stdout, re.M), done.stdout
 
 
 def test_a_json_answer_that_is_ended_is_whole(watched, way):
@@ -578,7 +610,7 @@ def test_a_user_without_rights_ends_it(for_all, number):
             command.send_signal(number)
             out, error = command.communicate(timeout=TIMEOUT)
         assert command.returncode == 128 + number, error
-        assert re.search(r"^\d+ hits in .*, slow: [\d,]+ µs a hit$", out, re.M), out
+        assert re.search(r"^[\d,]+ hits in .*, slow: [\d,]+ µs a hit$", out, re.M), out
         watched.check()
     finally:
         watched.close()
