@@ -124,5 +124,8 @@ def _forget_signal(thread: gdb.InferiorThread) -> None:
 
 
 def _interrupt() -> None:
+    """Not where something else has stopped the program: the SIGINT would wait for its next run."""
     with suppress(gdb.error):
-        gdb.execute("interrupt")
+        thread = gdb.selected_thread()
+        if thread is None or thread.is_running():
+            gdb.execute("interrupt")

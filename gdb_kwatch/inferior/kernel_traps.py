@@ -84,6 +84,7 @@ class Hand:
     askers: list[Watch] = field(default_factory=list)  # gdb's own, judged here
     before: Quiet | None = None  # what the same instruction hit of ptrace's, and did not stop
     with_trap: bool = False  # a trap of ptrace's stops the program, at the same instruction
+    looked: bool = False  # whether the signal is another's SIGSTOP
     late: float = 0.0  # milliseconds between the hit and this stop, where the thread ran on
 
     @property
@@ -125,6 +126,12 @@ class KernelTraps:
         if thread is None or not self.session.connected:
             return False
         hand = self._in_hand(thread, number)
+        found = self._is_hit(hand, number)
+        if number not in hand.stops:
+            self._look(hand)
+        return found
+
+    def _is_hit(self, hand: Hand, number: int) -> bool:
         if number not in hand.wanting:
             return False
         watch = self.registry.watches.get(number)
@@ -136,14 +143,18 @@ class KernelTraps:
             hand.stops.add(number)
         return True
 
+    def _look(self, hand: Hand) -> None:
+        """The signal may be somebody else's SIGSTOP, also where the thread stands at a hit."""
+        if not hand.looked:
+            hand.looked = True
+            self.stop_signal.look(hand.lwp)
+
     def _in_hand(self, thread: gdb.InferiorThread, number: int) -> Hand:
         """What stopped the thread.  Each catchpoint asks once: a second time, it is another stop
         (the first one was none)."""
         lwp, hand = thread.ptid[1], self._hand
         if hand is None or hand.lwp != lwp or number in hand.asked:
             hand = self._hand = self._take(thread, lwp)
-            if hand.trap is None:
-                self.stop_signal.look(lwp)
         hand.asked.add(number)
         return hand
 
@@ -155,6 +166,8 @@ class KernelTraps:
         hand = self._in_hand(thread, 0)
         hand.stops |= {watch.number for watch in hand.askers}
         self.arming.sight.lend_commands(hand.askers)
+        if not hand.askers:
+            self._look(hand)
         return bool(hand.askers)
 
     def _holds(self, watch: KernelWatch) -> bool:
