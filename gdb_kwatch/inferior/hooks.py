@@ -17,6 +17,7 @@ back before it is needed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import gdb
@@ -59,8 +60,43 @@ class Hook(gdb.Command):
             text = gdbfacts.answer(f"show user {self.name}")
         except gdb.error:
             return []
-        lines = text.rstrip("\n").split("\n")[1:]
-        return [line[2:] if line.startswith("  ") else line for line in lines]
+        return outer_indent_off(text.rstrip("\n").split("\n")[1:])
 
     def _define(self, lines: list[str]) -> None:
+        text = self._help()
         gdb.execute("\n".join([f"define {self.name}", *lines, "end"]), to_string=True)
+        if text:
+            self._document(text)
+
+    def _help(self) -> str:
+        """The user's own help text of it, "" where there is none."""
+        try:
+            text = gdbfacts.answer(f"help {self.name}").rstrip("\n")
+        except (gdb.error, UnicodeError):
+            return ""
+        return "" if text == "User-defined." else text
+
+    def _document(self, text: str) -> None:
+        """gdb (10 to 18) frees the help text of a command that is defined anew, and shows freed
+        memory from then on (`do_define_command`, `delete_cmd`): give it back."""
+        import tempfile  # dear, and seldom needed
+
+        # gdb 10 reads it from the terminal where a script's `execute` has it.
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile("w", suffix=".gdb") as file:
+            file.write(f"document {self.name}\n{text}\nend\n")
+            file.flush()
+            gdb.execute(f"source {file.name}", to_string=True)
+
+
+def outer_indent_off(shown: list[str]) -> list[str]:
+    """The lines of ``show user`` as they were typed.  gdb indents them by two blanks, but for
+    Python (`print_command_lines`), where the blanks are the program's."""
+    lines = []
+    python = False
+    for line in shown:
+        if python and line.strip() != "end":
+            lines.append(line)
+            continue
+        python = line.strip() == "python"
+        lines.append(line[2:] if line.startswith("  ") else line)
+    return lines

@@ -86,7 +86,9 @@ def test_commands_that_are_traced(session):
         gdb.cmd("kwatch s.a")
         gdb.cmd("define hook-stop\necho mine\\n\nend")
         out = gdb.cont()
-        assert "mine\n" in out and "Hardware watchpoint 2: s.a" in out
+        block, _, after = out.partition("mine\n")
+        assert "+kwatch-internal-hook-stop\n" in block and "Hardware watchpoint 2: s.a" in block
+        assert "in both" in after
         assert "Undefined command" not in out
         assert [row["state"] for row in gdb.list().values()] == ["installed"]
         gdb.cmd("delete")

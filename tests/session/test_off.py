@@ -256,6 +256,46 @@ def test_the_users_own_hooks_stay(session):
         assert "hit by one instruction" in out
 
 
+HOOK = """\
+define hook-stop
+  if 1
+    python
+for n in range(2):
+    if n:
+        print("mine", n)
+    end
+  end
+  echo last of mine\\n
+end
+document hook-stop
+What I do at stops.
+end
+"""
+
+
+def test_a_hook_with_python_and_a_help_text_stays(session):
+    """kwatch puts its line in and takes it out: the rest is as it was, blanks and all."""
+    with session("simultaneous") as gdb:
+        gdb.script(HOOK)
+        written = gdb.cmd("show user hook-stop")
+        assert '\n        print("mine", n)\n' in written
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        for _ in range(2):
+            assert gdb.cmd("show user hook-stop") == written.replace(
+                ":\n", ":\n  kwatch-internal-hook-stop\n", 1
+            )
+            assert gdb.cmd("help hook-stop") == "What I do at stops.\n"
+            gdb.cmd("kwatch off")
+            assert gdb.cmd("show user hook-stop") == written
+            assert gdb.cmd("help hook-stop") == "What I do at stops.\n"
+            gdb.cmd("kwatch on")
+        out = gdb.cont()
+        assert "hit by one instruction" in out and "mine 1\nlast of mine\n" in out
+        gdb.cmd("delete")
+        assert gdb.cmd("show user hook-stop") == written
+
+
 def test_with_no_watchpoint_nothing_runs_at_a_stop(session):
     """Handlers of stops and the like are there with the first watchpoint, and go with the last."""
     connected = (
