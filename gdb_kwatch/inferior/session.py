@@ -488,6 +488,7 @@ class Session:
                 watch.pid = -1
         self.after_exec.called(event.progspace)
         self._drop_conditions(event.progspace)
+        self._stale = bool(self.registry.watches)
         thread = gdbfacts.selected_thread()
         if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.is_at_exec(thread.ptid[1]):
             return
@@ -500,7 +501,6 @@ class Session:
                     f"which its expression is valid."
                 )
                 watch.bp.delete()
-        self._stale = bool(self.registry.watches)
 
     def _drop_conditions(self, space: gdb.Progspace) -> None:
         """gdb (10 to 18) is about to parse each condition again in the block where it was set,

@@ -36,7 +36,7 @@ def test_each_kernel_call_fails_in_turn(session, times):
 # What happens to the program (injector.py), and at each how many calls: ptrace's; those and perf's.
 PROGRAM = {
     "KILL": (6, 19),
-    "KILL AFTER": (7, 23),
+    "KILL AFTER": (7, 19),
     "KILL IN GDB": (29, 61),
     "MEMORY": (2, 11),
 }
