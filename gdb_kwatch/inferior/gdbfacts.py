@@ -401,10 +401,16 @@ def target_name() -> str:
     return ""
 
 
+def is_core_file() -> bool:
+    """Whether the selected inferior, which has threads and a process ID, is a core file."""
+    thread = selected_thread()
+    return thread is not None and not can_read_registers(thread.ptid[1]) and "core" in target_name()
+
+
 def why_no_registers() -> str:
     """Why the debug registers of this target cannot be read, and what to do."""
     name = target_name()
-    if name == "core" or "core" in name:
+    if "core" in name:
         return "A core file cannot be watched: there is no process.  Run or attach to a program."
     if "remote" in name:
         return (

@@ -152,11 +152,14 @@ class Views:
         return self.state_of(watch) + (f" behind {behind}" if behind else "")
 
     def state_of(self, watch: Watch) -> str:
-        """`Watch.shown_state`; a session-wide one is installed where any inferior has it."""
+        """`Watch.shown_state`; a session-wide one is installed where any inferior has it, and none
+        in a core file."""
         if watch.state == PENDING and any(
             leg.armed for leg in self.session.registry.owners() if leg.head is watch
         ):
             return INSTALLED
+        if watch.state == INSTALLED and gdbfacts.is_core_file():
+            return PENDING
         return watch.shown_state
 
     def slots_of(self, watch: Watch) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from pathlib import Path
@@ -185,7 +186,11 @@ def test_a_core_file(session, tmp_path):
             assert gdb.cmd(f"kwatch {command}").strip()
         assert gdb.cmd("info watchpoints") == "No watchpoints.\n"
         assert "both" in gdb.cmd("where 1")
+        gdb.cmd("watch s.c")
+        assert gdb.list()[1]["state"] == "pending"
+        assert re.search(r"^1 +watch .* pending .* s\.c$", gdb.cmd("kwatch list"), re.M)
         gdb.run_to("main")  # and from the core file to a process
+        assert gdb.list()[1]["state"] == "installed"
         gdb.cmd("kwatch s.a")
         assert len(gdb.run_out()) == 2
 

@@ -94,6 +94,23 @@ def test_no_breakpoint_event_tells_of_a_sentinel(at_main):
     assert {body["reason"] for body in told} == {"new", "changed", "removed"}
 
 
+def test_one_of_gdbs_own_that_waits_is_not_verified(at_main):
+    dap = at_main("simultaneous")
+    for name in ("s.a", "s.b", "s.c", "s.d", "other"):
+        dap.repl(f"watch {name}")
+    dap.repl("condition 6 other > 0")
+
+    def last(number):
+        bodies = [body["breakpoint"] for body in dap.events("breakpoint")]
+        return [body for body in bodies if body["id"] == number][-1]
+
+    assert [last(number)["verified"] for number in (2, 3, 4, 5, 6)] == [True] * 4 + [False]
+    assert last(6)["reason"] == "pending"
+    assert last(6)["message"] == "watch 6 waits for a slot: it needs 1 of 4, 0 free."
+    dap.repl("delete 2")
+    assert last(6)["verified"] and "reason" not in last(6)
+
+
 def test_the_hidden_ones_are_there_and_bare_gdb_would_tell_of_them(at_main):
     dap = at_main("simultaneous")
     dap.repl("kwatch s.a")

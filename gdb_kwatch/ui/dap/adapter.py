@@ -19,7 +19,7 @@ from .stopped import Stopped
 class Adapter:
     def __init__(self, session: Session, report: Report) -> None:
         self.report = report
-        self.breakpoints = Breakpoints()
+        self.breakpoints = Breakpoints(session)
         self.output = Output(session)
         self.stopped = Stopped(self.breakpoints, self.output)
         self.data = DataBreakpoints(session, self.breakpoints)

@@ -1,4 +1,5 @@
-"""Breakpoint events (new, changed, removed): none for kwatch's hidden watchpoints.
+"""Breakpoint events (new, changed, removed): none for kwatch's hidden watchpoints, and those that
+wait for a slot are not told to be verified.
 
 gdb's server sends one for every breakpoint that gdb makes, internal ones too.  Its three handlers
 stay; these stand before them.
@@ -15,6 +16,7 @@ from gdb.dap import breakpoint as gdbs
 from gdb_kwatch.inferior.faults import guarded
 from gdb_kwatch.inferior.leaving import Leaving
 from gdb_kwatch.inferior.sentinels import Sentinel
+from gdb_kwatch.inferior.session import Session
 
 
 class Owner(Protocol):
@@ -29,7 +31,8 @@ class Breakpoints:
     """What the editor is told of breakpoints.  ``owners``: of those that are not gdb's to tell,
     by gdb's number."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self.session = session
         self.owners: dict[int, Owner] = {}
 
     def stand_before(self) -> None:
@@ -64,6 +67,17 @@ class Breakpoints:
             return
         owner = self.owners.get(bp.number)
         if owner is None:
-            handler(bp)
+            self._gdbs(bp, reason, handler)
         elif not gdbs._suppress_bp:  # else a request answers with it
             owner.tell(reason)
+
+    def _gdbs(self, bp: gdb.Breakpoint, reason: str, handler: Callable[..., None]) -> None:
+        """One that gdb's server tells of, in the order in which it does."""
+        watch = self.session.registry.watches.get(bp.number)
+        if reason == "removed" or watch is None or not watch.waits or gdbs._suppress_bp:
+            handler(bp)
+            return
+        message = self.session.registry.slots.why_waiting(watch).split("\n")[0]
+        waits = {"verified": False, "reason": "pending", "message": message}
+        body = {"reason": reason, "breakpoint": {**gdbs._breakpoint_descriptor(bp), **waits}}
+        gdbs.send_event("breakpoint", body)
