@@ -31,7 +31,8 @@ TOLD_BY = 88  # the signal that tells of a stop, as a bit of a signal mask; 0: n
 LAST_IP = 96
 LAST_THREAD = 104
 LAST_OLD = 112  # VALUE_MOST bytes; what it was then stands at OLD
-SEEN = 144  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
+LEFT_OUT = 144  # accesses by code that does not count
+SEEN = 152  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
 CPUS = 256  # beyond these, CPUs share an entry
 HEAD = SEEN + 16 * CPUS
 
@@ -231,8 +232,9 @@ class _Writer:
         p.jump_if("ne", R8, 0, user)
         self._user_ip()
         p.label(user)
-        self._ranges()
+        # Whoever makes the access, what it leaves is the value before the next one.
         self._values()
+        self._ranges()
 
     def _once(self) -> None:
         """An access that touches several pieces traps once, and the program is run for each
@@ -296,14 +298,22 @@ class _Writer:
     def _ranges(self) -> None:
         """A trap is seen after the instruction, so a range begins after its first address."""
         p = self.program
-        if self.source.only:
-            inside = p.new_label()
-            for start, end in self.source.only:
-                self._if_in(start, end, inside)
-            p.jump("out")
-            p.label(inside)
-        for start, end in self.source.without:
-            self._if_in(start, end, "out")
+        source = self.source
+        if not (source.only or source.without):
+            return
+        left, counts = p.new_label(), p.new_label()
+        for start, end in source.without:
+            self._if_in(start, end, left)
+        for start, end in source.only:
+            self._if_in(start, end, counts)
+        if not source.only:
+            p.jump(counts)
+        p.label(left)
+        p.mov(R1, 1)
+        p.atomic("add", R9, LEFT_OUT, R1)
+        p.store(R9, LAST_IP, 0)
+        p.jump("out")
+        p.label(counts)
 
     def _if_in(self, start: int, end: int, label: str) -> None:
         p = self.program

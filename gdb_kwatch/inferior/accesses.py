@@ -27,6 +27,7 @@ from .access_conditions import AccessCondition
 from .background import Background
 from .following import Following
 from .kernel_callers import program_ranges
+from .left_out import Ranges, counts
 from .lost_traps import touches
 from .lvalues import Reading
 from .session import Session
@@ -35,7 +36,6 @@ from .targets import Target, backtrace, code_ranges
 
 NAME = "kwatch who"
 FRAMES = 16
-Ranges = tuple[tuple[int, int], ...]
 
 
 class Watcher(Protocol):
@@ -131,8 +131,8 @@ class InKernel:
             row.changes += old != value
             row.last_time, row.last_thread, row.last_new = now, lwp, value
             row.registers = registers.read(lwp).values
-            memory.data[filters.OLD : filters.OLD + len(value)] = value
             memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
+        memory.data[filters.OLD : filters.OLD + len(value)] = value
         return True
 
     def rows(self) -> list[Accessor]:
@@ -267,14 +267,6 @@ class ByStops:
         self.observer.close()
         if self.watch.bp.is_valid():
             self.watch.bp.delete()
-
-
-def counts(pc: int, ranges: tuple[Ranges, Ranges]) -> bool:
-    """Whether the code before ``pc`` is wanted (-from), and not left out (-not-from)."""
-    only, without = ranges
-    if only and not any(start < pc <= end for start, end in only):
-        return False
-    return not any(start < pc <= end for start, end in without)
 
 
 def watcher(

@@ -14,7 +14,7 @@ import gdb
 from gdb_kwatch.core.grammar import Request
 
 from . import faults, gdbfacts
-from .accesses import Ranges, counts
+from .left_out import left_out
 from .lvalues import UNREADABLE
 from .session import Session
 from .targets import Symbols, code_ranges, where
@@ -42,15 +42,6 @@ class Action:
     request: Request
     symbols: Symbols
     told: bool = False  # that its message cannot be written
-    pid: int = 0
-    ranges: tuple[Ranges, Ranges] = ((), ())
-
-    def wanted(self, pc: int) -> bool:
-        pid = gdb.selected_inferior().pid
-        if pid != self.pid:  # libraries may stand elsewhere
-            self.pid = pid
-            self.ranges = code_ranges(self.request.only), code_ranges(self.request.without)
-        return counts(pc, self.ranges)
 
 
 def check(request: Request) -> None:
@@ -98,9 +89,7 @@ class Actions(gdb.Function):
 
     def add(self, watch: Watch, request: Request) -> None:
         """Put the function into the condition of a new kwatch; its commands after -do."""
-        if request.log is not None or (
-            (request.only or request.without) and not watch.judged_in_kernel
-        ):
+        if request.log is not None or ((request.only or request.without) and watch.in_registers):
             self.of[watch.number] = Action(watch, request, Symbols(watch.regions))
             watch.log, watch.only, watch.without = request.log, request.only, request.without
             watch.acts = True
@@ -122,7 +111,7 @@ class Actions(gdb.Function):
         if action is None or not action.watch.bp.is_valid() or action.watch.lvalue is None:
             return holds  # also where `save breakpoints` has written it
         pc = gdb.newest_frame().pc()
-        if not holds or not action.wanted(pc):
+        if not holds or left_out(action.watch, pc):
             return False
         if action.request.log is None:
             return True

@@ -77,7 +77,8 @@ class Arming:
         return found
 
     def _hits_so_far(self, watch: Watch) -> int:
-        return self.events.total(self.perf_pieces(watch))
+        left_out = watch.program.left_out if isinstance(watch, KernelWatch) and watch.program else 0
+        return self.events.total(self.perf_pieces(watch)) - left_out
 
     def hits_of(self, watch: Watch) -> int:
         """Every access, those that no signal tells of as well."""

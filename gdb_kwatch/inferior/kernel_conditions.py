@@ -28,9 +28,10 @@ from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
 from .compiling import compiled, places_of
+from .left_out import code_of
 from .lvalues import Lvalue, is_signed
 from .operands import numbers_of
-from .targets import Target, code_ranges
+from .targets import Target
 
 if TYPE_CHECKING:
     from .kernel_watch import KernelWatch
@@ -58,10 +59,14 @@ class Judged:
     """Who tests a condition: the kernel where ``reason`` is empty."""
 
     reason: str = ""
+    without: tuple[str, ...] = ()  # code of -from and -not-from that is not there (yet)
 
     @property
     def text(self) -> str:
-        return f"in gdb: {self.reason}" if self.reason else "in kernel"
+        if self.reason:
+            return f"in gdb: {self.reason}"
+        missing = ", ".join(self.without)
+        return f"in kernel; {missing} is no code of this program yet" if missing else "in kernel"
 
 
 class Loaded:
@@ -91,6 +96,11 @@ class Loaded:
 
     def tell_by(self, number: int) -> None:
         self.memory.set_word(filters.TOLD_BY, 1 << number - 1)
+
+    @property
+    def left_out(self) -> int:
+        """Accesses by code that does not count."""
+        return self.memory.word(filters.LEFT_OUT)
 
     def taken(self, lwp: int, known: Container[int] = ()) -> list[Stopped]:
         """The stops that it asked for on a thread since this was last asked; and those of threads
@@ -268,12 +278,13 @@ class Programs:
 
     def refresh(self, watch: KernelWatch, regions: tuple[Region, ...]) -> None:
         """Have ``watch.program`` be right for what it watches now."""
+        pid = gdb.selected_inferior().pid
+        filtered = bool(watch.only or watch.without)
         wanted = (
-            gdb.selected_inferior().pid,
+            pid,
             regions,
             watch.asked,
-            watch.only,
-            watch.without,
+            code_of(watch) if filtered and pid and regions else None,
             watch.access,
             self.mode == OFF,
         )
@@ -285,7 +296,7 @@ class Programs:
             return
         watch.compiled_for = wanted
         self.drop(watch)
-        if watch.asked is None and not watch.only and not watch.without:
+        if watch.asked is None and not filtered:
             watch.judged = None
         else:
             watch.judged = self._load(watch, regions[0])
@@ -308,8 +319,7 @@ class Programs:
         source = Source(
             region.address,
             region.length,
-            code_ranges(watch.only),
-            code_ranges(watch.without),
+            *code_of(watch),
             on_change=watch.access == "write" and not watch.every,
             condition=node,
             bits=lvalue.bits,
@@ -325,7 +335,7 @@ class Programs:
             return Judged(str(getattr(error, "strerror", None) or error))
         watch.program = program
         self.loaded[program.number] = program
-        return Judged()
+        return Judged(without=watch.no_code)
 
     def know_threads(self) -> None:
         """A thread has come, and does not run yet."""

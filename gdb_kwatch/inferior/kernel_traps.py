@@ -43,6 +43,7 @@ from .kernel_arming import Arming
 from .kernel_conditions import Stopped
 from .kernel_stops import StopSignal
 from .kernel_watch import KernelWatch, Listed
+from .left_out import left_out
 from .lvalues import in_frame
 from .thread_events import Count
 from .watch import Watch
@@ -248,12 +249,14 @@ class KernelTraps:
             if isinstance(watch, KernelWatch) and watch.program is not None:
                 self._judged(hand, trap, watch)
                 continue
-            hand.touched.append(watch)
-            watch.hits += 1
             old, new = watch.last, watch.lvalue.read(inferior)
             watch.before, watch.last = old, new
             changed = old != new
             moved = moved or (changed and not watch.lvalue.fixed)
+            if left_out(watch, trap.pc):
+                continue
+            hand.touched.append(watch)
+            watch.hits += 1
             trap.hits.append(_hit(watch, changed, (watch.lvalue, old, new), sum(touched)))
             if isinstance(watch, KernelWatch):
                 if _wants(watch, changed):

@@ -22,9 +22,10 @@ class Plan:
     ``crowded``: several sentinels will be asked about it.  ``words`` read the values of those
     that are fixed and short.  ``simple``: gdb will look at all that there is to see, so that the
     trap need only be taken down.  ``moving``: all of the program whose place may move.
+    ``filtered``: -from or -not-from may leave some out.
     """
 
-    __slots__ = ("crowded", "merged", "moving", "only", "simple", "touches", "words")
+    __slots__ = ("crowded", "filtered", "merged", "moving", "only", "simple", "touches", "words")
 
     def __init__(
         self, touches: tuple[Touch, ...], crowded: bool, moving: Sequence[Watch] = ()
@@ -32,6 +33,7 @@ class Plan:
         self.touches = touches
         self.crowded = crowded
         self.moving = moving
+        self.filtered = any(t.watch.only or t.watch.without for t in touches)
         self.merged = any(touch.watch.merged for touch in touches)
         self.words = [
             ptrace.Word(touch.value.address, touch.value.size)

@@ -31,10 +31,11 @@ from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Even
 
 from . import faults, programs
 from .access_conditions import AccessCondition
-from .accesses import Observer, Ranges, as_bytes, counts
+from .accesses import Observer, as_bytes
 from .background import Background
 from .following import EXEC, Following
 from .leaving import before_unloading
+from .left_out import Ranges, counts
 from .lost_traps import touches
 from .session import Session
 from .setting import set_watch
@@ -67,8 +68,8 @@ class Recorder(Protocol):
     def before(self, number: int) -> bytes | None:
         """The value of a place after the last access, where it is known."""
 
-    def found(self, number: int, value: bytes | None) -> None:
-        """One more of a place was found by a stop, with its value; None: it was not wanted."""
+    def found(self, number: int, value: bytes, wanted: bool) -> None:
+        """One more of a place was found by a stop, with its value."""
 
     def lost(self) -> int: ...
 
@@ -148,12 +149,12 @@ class ByBpf:
         one = self._here(number)
         return bytes(one.memory.data[filters.OLD : filters.OLD + one.source.size])
 
-    def found(self, number: int, value: bytes | None) -> None:
+    def found(self, number: int, value: bytes, wanted: bool) -> None:
         # No thread runs now, so that the program's own words can be set.
         self._found += 1
-        if value is not None:
-            memory = self._here(number).memory
-            memory.data[filters.OLD : filters.OLD + len(value)] = value
+        memory = self._here(number).memory
+        memory.data[filters.OLD : filters.OLD + len(value)] = value
+        if wanted:
             memory.set_word(filters.TAKEN, memory.word(filters.TAKEN) + 1)
 
     def _here(self, number: int) -> Filter:
@@ -286,9 +287,9 @@ class ByPerfRing:
     def before(self, number: int) -> bytes | None:
         return None
 
-    def found(self, number: int, value: bytes | None) -> None:
+    def found(self, number: int, value: bytes, wanted: bool) -> None:
         self._hits += 1
-        self._taken += value is not None
+        self._taken += wanted
 
     def hits(self) -> int:
         return self._hits + sum(event.count() for _, event, _ in self.events if not event.closed)
@@ -393,7 +394,7 @@ class ByStops:
     def before(self, number: int) -> bytes | None:
         return None
 
-    def found(self, number: int, value: bytes | None) -> None:
+    def found(self, number: int, value: bytes, wanted: bool) -> None:
         pass  # gdb tells of those itself
 
     def follow(self, pid: int, lwps: list[int]) -> None:
@@ -616,10 +617,10 @@ class Trace:
             recorder.drain(self.store)
             target = self.targets[number]
             old, now = recorder.before(number), target.now()
-            if not wanted or not self.conditions[number].holds(target, old or now, now):
-                recorder.found(number, None)
+            wanted = wanted and self.conditions[number].holds(target, old or now, now)
+            recorder.found(number, now, wanted)
+            if not wanted:
                 return
-            recorder.found(number, now)
             info = number if old is not None else number | NO_VALUE
             stack = backtrace(self.store.layout.frames)
             place = gdb.selected_inferior().pid, lwp, pc

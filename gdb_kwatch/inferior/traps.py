@@ -41,6 +41,7 @@ from gdb_kwatch.linux import ptrace
 
 from . import by_value, faults, gdbfacts
 from .caller import user_frame
+from .left_out import left_out
 from .lvalues import in_frame
 from .sentinels import Sentinel, tick
 from .watch import Watch, overlap
@@ -211,6 +212,10 @@ class Engine:
             touches, olds, news = _told_apart(pc, touches, olds, news)
             if not touches:
                 return False  # bytes of a merged slot that nobody watches
+        if plan.filtered:
+            touches, olds, news = self._not_left_out(pc, touches, olds, news)
+            if not touches:
+                return False
         history = self.history
         history.count += 1
         quiet = (history.count, number, thread.num, lwp, pc, key[0], touches, olds, news)
@@ -246,6 +251,7 @@ class Engine:
         watches = [watch for watch in self.registry.here() if self.registry.follows(watch)]
         touches, olds, news = by_value.touched(watches, here[0])
         self.follow(self.registry.moving(), touches)
+        touches, olds, news = self._not_left_out(pc, touches, olds, news)
         if not touches:
             return False
         self.history.count += 1
@@ -256,6 +262,24 @@ class Engine:
         self._lwp, self._asked, self._quiet, self._stop = lwp, 0, quiet, Stop(quiet)
         self._judge_all(self._stop, quiet, thread)
         return True
+
+    def _not_left_out(
+        self, pc: int, touches: Sequence[Touch], olds: Sequence[Any], news: Sequence[Any]
+    ) -> tuple[Sequence[Touch], Sequence[Any], Sequence[Any]]:
+        """Without those that -from and -not-from leave out; their values move on."""
+        kept = []
+        for row in zip(touches, olds, news):
+            touch, old, new = row
+            if not left_out(touch.watch, pc):
+                kept.append(row)
+                continue
+            touch.watch.hits -= 1
+            if not touch.blamed and old != new:
+                self._mend(touch.watch)
+        if not kept:
+            return (), (), ()
+        columns = tuple(zip(*kept))
+        return columns[0], columns[1], columns[2]
 
     def _judge_all(self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread) -> None:
         """What gdb does not judge itself: the missed ones, and unchanged ones with -every."""

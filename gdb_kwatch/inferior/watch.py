@@ -98,6 +98,8 @@ class Watch:
     log: str | None = None  # the message of a hit, which does not stop then
     only: tuple[str, ...] = ()  # code whose accesses count, by name
     without: tuple[str, ...] = ()
+    code: tuple[int, Any] | None = None  # that code in a process, see left_out
+    no_code: tuple[str, ...] = ()  # of these, what is not there (yet)
     acts = False  # `hit_actions` sees to these, in its condition
 
     def __init__(

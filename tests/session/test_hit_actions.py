@@ -269,3 +269,58 @@ def test_commands_of_one_for_one_stop_and_another_language(session):
         assert out.count("#0  ") == 1, out
         assert "Temporary breakpoint 4, poke" in out
         assert {n: row["state"] for n, row in gdb.list().items()} == {3: "installed"}
+
+
+# What is asked for, its stops, and its hits: of 13 writes by the one and 4 by the other.
+WRITERS = [
+    ("-from use x", [(40, 41), (81, 82), (92, 82)], 4),
+    ("-not-from allocate x", [(40, 41), (81, 82), (92, 82)], 4),
+    ("-every -from use x", [(40, 41), (81, 82), (82, 82), (92, 82)], 4),
+    ("-a -from use x", [(40, 41), (81, 82), (82, 82), (92, 82)], 4),
+    ("-from use x if x == 82", [(81, 82), (92, 82)], 4),
+    ("-from use x if x > 1000", [], 4),
+    ("-from use -every x if x == 82", [(81, 82), (82, 82), (92, 82)], 4),
+    ("-from allocate x if x > 70", [(61, 71), (71, 81), (82, 92)], 9),
+    ("-not-from use x if x > 70", [(61, 71), (71, 81), (82, 92)], 9),
+]
+
+
+@pytest.mark.parametrize(
+    ("by", "line_", "stops", "hits"),
+    [("kernel", "-from allocate x if x > 70 thread 1", [(82, 92)], 5)]
+    + [(by, *row) for by in ("kernel", "gdb") for row in WRITERS]
+    + [(by, *WRITERS[n]) for by in ("kernel, before run", "gdb, before run", "-k") for n in (0, 4)],
+)
+def test_what_is_left_out_is_no_hit_and_moves_the_value(session, by, line_, stops, hits):
+    if REFUSED and by[:3] != "gdb":
+        pytest.skip(REFUSED)
+    early = "before" in by
+    with session("two_writers", kernel_conditions=by[:3] != "gdb") as gdb:
+        if not early:
+            gdb.run_to("main")
+        gdb.cmd(f"kwatch {'-k ' if by == '-k' else ''}{line_}")
+        (number,) = gdb.list()
+        found = []
+        out = gdb.cmd("run") if early else gdb.cont()
+        assert (gdb.list()[number]["judged"] == "in kernel") == by.startswith("kernel")
+        while "exited normally" not in out:
+            found.append(re.search(r"x +(?:perf|DR\d) +\w+ +(\d+) +(\w+)$", out, re.M).groups())
+            assert len(found) <= len(stops)
+            out = gdb.cont()
+        as_shown = [(f"{old}", "unchanged" if new == old else f"{new}") for old, new in stops]
+        assert found == as_shown
+        assert gdb.list()[number]["hits"] == hits
+        assert len(gdb.hits()) == (len(stops) if by.startswith("kernel") else hits)
+
+
+def test_code_that_comes_with_a_library_counts_from_then_on(session):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("who") as gdb:
+        gdb.cmd("kwatch -from libwho shared")
+        gdb.cmd("kwatch -from nothing_like_it shared")
+        gdb.cmd("run")
+        assert gdb.stops()[-1]["function"] == "write_through"
+        judged = [row["judged"] for row in gdb.list().values()]
+        assert judged[0] == "in kernel"
+        assert judged[1] == "in kernel; nothing_like_it is no code of this program yet"
