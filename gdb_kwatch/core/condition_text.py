@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"\s*(?:"
     r"(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?[fFlL]?|\d+[eE][-+]?\d+[fFlL]?)"
     r"|(?P<number>(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*(?![\w.]))"
-    r"|(?P<char>'(?:[^'\\]|\\.)+'(?!\s*::))"
+    r"|(?P<char>[LuU]?'(?:[^'\\]|\\.)+'(?!\s*::))"
     r"|(?P<string>\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<name>\$?(?:::\s*)?[A-Za-z_]\w*(?:::[A-Za-z_]\w*)*|\$\d*)"
     r"|(?P<operator>\+\+|--|->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>?:().,\[\]={}@])"
@@ -31,12 +31,31 @@ class Untold(ValueError):
     """The condition cannot be taken apart; the text says why."""
 
 
-def tokens(text: str) -> list[Token]:
+# C++'s other names for operators, as gdb has them (c-exp.y, FLAG_CXX).
+_NAMES = {
+    "and": "&&",
+    "or": "||",
+    "not": "!",
+    "not_eq": "!=",
+    "compl": "~",
+    "bitand": "&",
+    "bitor": "|",
+    "xor": "^",
+}
+_CHANGING = ("and_eq", "or_eq", "xor_eq")
+
+
+def tokens(text: str, cpp: bool = False) -> list[Token]:
     """Raises Untold."""
     found = []
     for match in _TOKEN.finditer(text):
         kind = str(match.lastgroup)
         token = match.group(kind)
+        if cpp and token in _CHANGING:
+            raise Untold("it changes something")
+        if cpp and token in _NAMES:
+            found.append(Token(_NAMES[token], "operator"))
+            continue
         if kind == "float":
             raise Untold("floating point")
         if kind == "string":

@@ -51,6 +51,7 @@ _LEVELS = (
 _COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 _BITS = ("&", "|", "^")
 _CPP_CASTS = ("static_cast", "reinterpret_cast")
+_NOT_COMPILED = ("dynamic_cast", "const_cast", "typeid", "alignof", "_Alignof", "decltype")
 
 
 def compiled(
@@ -127,12 +128,13 @@ class _Parser:
         language = _language()
         if language not in ("c", "c++"):
             raise NotCompiled(f"the language is {language}")
-        self.found = tokens(text)
+        cpp = language == "c++"
+        self.found = tokens(text, cpp)
         self.tokens = [token.text for token in self.found]
         self.kinds = [token.kind for token in self.found]
         self.at = 0
         try:
-            self.watched = [token.text for token in tokens(target.expression)]
+            self.watched = [token.text for token in tokens(target.expression, cpp)]
         except Untold:
             self.watched = []
         self.int_type = plain(gdb.parse_and_eval("1").type)
@@ -543,6 +545,8 @@ class _Parser:
             raise NotCompiled(f"`{token}' is not understood")
         if token in _CPP_CASTS and self.peek() == "<":
             return self.cpp_cast()
+        if token in _NOT_COMPILED:
+            raise NotCompiled(f"it uses {token}")
         if self.peek() == "(":
             raise NotCompiled("it calls a function")
         if token == "this":

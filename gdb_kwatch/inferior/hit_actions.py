@@ -17,7 +17,7 @@ from . import faults, gdbfacts
 from .left_out import left_out
 from .lvalues import UNREADABLE
 from .session import Session
-from .targets import Symbols, code_ranges, where
+from .targets import Symbols, code_ranges, function_range, where
 from .watch import HIT_COUNTS, Watch
 
 # What a message may hold, each as it may be.
@@ -48,8 +48,13 @@ def check(request: Request) -> None:
     """Before anything is set.  Raises gdb.GdbError."""
     if request.log is not None:
         _check_message(request.log)
+    code = (*request.only, *request.without)
     if gdb.selected_inferior().pid:
-        code_ranges((*request.only, *request.without))
+        code_ranges(code)
+        return
+    for name in code:
+        if not function_range(name):
+            gdb.write(f"{name} is no function here: it is looked for when the program runs\n")
 
 
 def _check_message(text: str) -> None:

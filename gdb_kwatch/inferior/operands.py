@@ -127,7 +127,8 @@ def named(name: str) -> Operand:
     """A variable, constant or function.  Raises NotCompiled, gdb.error."""
     bare = name.lstrip(":")
     if name != bare:
-        symbol, of_this = gdb.lookup_global_symbol(bare), False
+        symbol = gdb.lookup_global_symbol(bare) or gdb.lookup_static_symbol(bare)
+        of_this = False
     else:
         try:
             symbol, of_this = gdb.lookup_symbol(name)

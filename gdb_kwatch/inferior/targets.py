@@ -163,14 +163,15 @@ def code_ranges(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """The code of functions and libraries, by name.  Raises gdb.GdbError."""
     found: list[tuple[int, int]] = []
     for name in names:
-        ranges = _function(name) or _library(name)
+        ranges = function_range(name) or _library(name)
         if not ranges:
             raise gdb.GdbError(f'"{name}" is no function and no library of this program.')
         found += ranges
     return tuple(found)
 
 
-def _function(name: str) -> list[tuple[int, int]]:
+def function_range(name: str) -> list[tuple[int, int]]:
+    """The code of a function; empty where there is none of that name."""
     try:
         with side_effects.no_calls():
             value = gdb.parse_and_eval(name)

@@ -317,8 +317,9 @@ def test_code_that_comes_with_a_library_counts_from_then_on(session):
     if REFUSED:
         pytest.skip(REFUSED)
     with session("who") as gdb:
-        gdb.cmd("kwatch -from libwho shared")
+        assert "libwho is no function here" in gdb.cmd("kwatch -from libwho shared")
         gdb.cmd("kwatch -from nothing_like_it shared")
+        assert "no function here" not in gdb.cmd("kwatch -from first out")
         gdb.cmd("run")
         assert gdb.stops()[-1]["function"] == "write_through"
         judged = [row["judged"] for row in gdb.list().values()]

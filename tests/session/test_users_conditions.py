@@ -225,7 +225,15 @@ CPP = [
     ("object.value", "object.value == 50", ""),
     ("object.value", "object.value > to_object->id * 5", ""),
     ("object.value", "x > 70", ""),
+    ("x", "not x", ""),
+    ("x", "x > 3 and not steady or (x bitand 64) not_eq 0", ""),
+    ("x", "(x xor 25) == 0 && compl x < 0 and (x bitor 1) == 25", ""),
+    ("x", "x == L'A' || x == U'\\t' or x == u'$'", ""),
+    ("x", "::hidden == 5", ""),
     # gdb's
+    ("x", "dynamic_cast<Derived *>(to_base) == to_object && x == 9", "it uses dynamic_cast"),
+    ("x", "const_cast<int &>(x) == 9", "it uses const_cast"),
+    ("x", "x == alignof (long)", "it uses alignof"),
     ("x", "virtually.shared == 3", "Shared is a virtual base class"),
     ("x", "object == object", "a value of type Derived"),
 ]
