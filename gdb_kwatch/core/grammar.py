@@ -112,10 +112,12 @@ def _cut_word(text: str) -> tuple[str, str]:
     return word, rest[0] if rest else ""
 
 
-def _cut_quoted(text: str) -> tuple[str, str]:
+def _cut_quoted(name: str, text: str) -> tuple[str, str]:
     """A string in quotes, or the first word; and the rest."""
     quoted = _QUOTED.match(text)
     if quoted is None:
+        if text[0] in "'\"":
+            raise UsageError(f"{name}: a quote is not closed: {text}")
         return _cut_word(text)
     inside = re.sub(r"\\(.)", r"\1", quoted.group()[1:-1])
     return inside, text[quoted.end() :].strip()
@@ -145,7 +147,8 @@ def parse(line: str) -> Request:
         if name in _ARGUMENTS:
             if not rest:
                 raise UsageError(f"{name} requires an argument: {_ARGUMENTS[name]}.")
-            values[name], rest = _cut_quoted(rest) if name in ("-log", "-do") else _cut_word(rest)
+            in_quotes = name in ("-log", "-do")
+            values[name], rest = _cut_quoted(name, rest) if in_quotes else _cut_word(rest)
             if name in code:
                 code[name].append(values[name])
         elif name in ("-w", "-a", "-r"):

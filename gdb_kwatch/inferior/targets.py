@@ -173,12 +173,18 @@ def code_ranges(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
 def function_range(name: str) -> list[tuple[int, int]]:
     """The code of a function; empty where there is none of that name."""
     try:
-        with side_effects.no_calls():
-            value = gdb.parse_and_eval(name)
+        if gdbfacts.may_execute():
+            with side_effects.no_calls():
+                value = gdb.parse_and_eval(name)
+        else:  # nothing forbids gdb to call place() now
+            symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
+            if symbol is None and not re.fullmatch(r"[\w$.:]+", name):
+                return []
+            value = symbol.value() if symbol is not None else gdb.parse_and_eval(name)
         if value.type.strip_typedefs().code != gdb.TYPE_CODE_FUNC:
             return []
         address = int(value.address)
-    except gdb.error:
+    except (gdb.error, TypeError):  # TypeError: a symbol that has no value
         return []
     try:
         block = gdb.block_for_pc(address)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import gdb
 
-from gdb_kwatch.core.records import USER
+from gdb_kwatch.core.records import USER, Hit
 from gdb_kwatch.core.traces import Folded, folded
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.targets import target_of
@@ -44,27 +44,29 @@ class Changes:
         # A disabled one watches nothing, and is traced all the same.
         there = watch.regions or (watch.lvalue.regions if watch.lvalue is not None else ())
         places = {region.address for region in there[-1:]}
-        return self._text(watch.expression, self._found({number}, places))
+        found = self._found(lambda hit: hit.number == number, places)
+        return self._text(watch.expression, found)
 
     def last(self, expression: str) -> str:
-        numbers = {
-            watch.number
-            for watch in self.session.registry.watches.values()
-            if watch.expression == expression
-        }
+        """Also what watchpoints saw that have been deleted since."""
         traced = self.trace.targets if self.trace is not None else []
         places = {target.region.address for target in traced if target.expression == expression}
+        numbers: set[int] = set()
         if gdb.selected_inferior().pid:
             places.add(target_of(expression, "write").region.address)
-            numbers |= {
+            numbers = {
                 watch.number
                 for watch in self.session.registry.watches.values()
                 if watch.regions and watch.regions[-1].address in places
             }
-        return self._text(expression, self._found(numbers, places)[-1:], last=True)
 
-    def _found(self, numbers: set[int], places: set[int]) -> list[Change]:
-        found = _once(self._trapped(numbers), self._traced(places))
+        def wanted(hit: Hit) -> bool:
+            return hit.expression == expression or hit.number in numbers or hit.address in places
+
+        return self._text(expression, self._found(wanted, places)[-1:], last=True)
+
+    def _found(self, wanted: Callable[[Hit], bool], places: set[int]) -> list[Change]:
+        found = _once(self._trapped(wanted), self._traced(places))
         if self.earlier:
             return found
         now = [change for change in found if not self._run(change)]
@@ -75,11 +77,11 @@ class Changes:
         """0 for the present run, or the last one; -1 for the one before it."""
         return self.session.runs.number(change[0], gdb.selected_inferior().num)
 
-    def _trapped(self, numbers: set[int]) -> Iterator[Change]:
+    def _trapped(self, wanted: Callable[[Hit], bool]) -> Iterator[Change]:
         history = self.session.engine.history
         for when, trap in zip(history.times(), history.last()):
             for hit in trap.hits:
-                if hit.number not in numbers or not hit.changed:
+                if not hit.changed or not wanted(hit):
                     continue
                 fill_in(trap)
                 place = place_of(trap)

@@ -7,7 +7,9 @@ own that watches the variable.  One called just as a subcommand is reached by ``
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterable
 from itertools import takewhile
 from typing import Any
@@ -37,7 +39,7 @@ class Kwatch(gdb.Command):
       -w            Stop when the value changes; the default.
       -a            Stop at every read or write of it ("awatch").
       -r            Stop at every read of it ("rwatch"): x86 traps reads and writes
-                alike, and one that leaves the value as it was is taken for a read.
+                    alike, and one that leaves the value as it was is taken for a read.
       -every        Stop at every write, also of the same value.
       -k            See the kernel's accesses too: a system call that touches it stops
                     the program on its way out.  Needs the right to use perf.
@@ -263,13 +265,7 @@ class Verify(Subcommand):
     options = ()
 
     def run(self, words: list[str]) -> None:
-        numbers = []
-        for word in words:
-            try:
-                numbers.append(int(gdb.parse_and_eval(word)))
-            except (gdb.error, ValueError):
-                raise gdb.GdbError(f"Bad breakpoint number '{word}'") from None
-        gdb.write(self.views.verify(numbers))
+        gdb.write(self.views.verify([number_of(word) for word in words]))
 
 
 class Priority(Subcommand):
@@ -289,10 +285,7 @@ class Priority(Subcommand):
     def run(self, words: list[str]) -> None:
         if len(words) != 2:
             raise self.usage()
-        try:
-            number = int(gdb.parse_and_eval(words[0]))
-        except (gdb.error, ValueError):
-            raise gdb.GdbError(f"Bad breakpoint number '{words[0]}'") from None
+        number = number_of(words[0])
         watch = {w.number: w for w in self.views.watches()}.get(number)
         if watch is None:
             raise gdb.GdbError(f"No hardware watchpoint number {number}.")
@@ -568,6 +561,7 @@ class LastCommand(Subcommand):
             return
         if not argument:
             raise self.usage()
+        check_on(self.session)
         from .changes import Changes
 
         gdb.write(Changes(self.session, self.kwatch.tracing).last(argument))
@@ -614,6 +608,16 @@ _GOES_ON = "[+%<>=!|^?,"
 def joined(word: str, argument: str) -> str:
     """A word and what followed it, as one expression again."""
     return word + argument if argument.startswith("[") else f"{word} {argument}".strip()
+
+
+def number_of(word: str) -> int:
+    """The number of a breakpoint, as gdb takes it: a number or a convenience variable."""
+    if re.fullmatch(r"[0-9]+", word):
+        return int(word)
+    if re.fullmatch(r"\$\w+", word):
+        with contextlib.suppress(gdb.error):
+            return int(gdb.parse_and_eval(word))
+    raise gdb.GdbError(f"Bad breakpoint number '{word}'")
 
 
 # gdb asks for completions with word None first, to learn where words break.

@@ -24,6 +24,10 @@ class ShowPrefix(gdb.Command):
         super().__init__("show kwatch", gdb.COMMAND_BREAKPOINTS, gdb.COMPLETE_NONE, True)
 
     def invoke(self, argument: str, from_tty: bool) -> None:
+        if argument:
+            raise gdb.GdbError(
+                f'Undefined show kwatch command: "{argument}".  Try "help show kwatch".'
+            )
         for name in (
             "adopt",
             "history",

@@ -37,6 +37,21 @@ def test_the_changes_of_a_watchpoint_repeats_folded(session):
         assert "Usage" in gdb.cmd("kwatch history")
 
 
+def test_what_a_deleted_watchpoint_has_seen_is_known(session):
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch s.a")
+        gdb.cmd("watch *&s.c")
+        gdb.cont()
+        gdb.cmd("delete")
+        store = f"simultaneous.c:{line('simultaneous.c', 'store')}"
+        for place in ("s.a", "s.c", "*&s.a"):
+            assert rows(gdb.cmd(f"kwatch last {place}")) == [("1", store, "0", "1", "")], place
+        assert "No change of s.b" in gdb.cmd("kwatch last s.b")
+        gdb.cmd("kwatch off")
+        assert gdb.cmd("kwatch last s.a") == "kwatch is off; 'kwatch on' puts it back.\n"
+
+
 @pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 def test_the_changes_of_a_trace(session):
     with session("loop", extra=("-ex", "set args 100")) as gdb:

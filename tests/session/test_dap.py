@@ -400,6 +400,23 @@ def test_a_bad_condition_is_told(at_main):
     assert "No breakpoints" in dap.repl("info breakpoints")
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"hitCondition": "other = 2"}, "other = 2 has side effects"),
+        ({"logMessage": "a is {s.a}, {other++}"}, "other++ has side effects"),
+        ({"logMessage": "a is {both(3)}"}, "both(3) has side effects"),
+        ({"logMessage": "a", "condition": "(both)(3)"}, "(both)(3) calls a function"),
+    ],
+)
+def test_what_would_change_the_program_is_refused(at_main, given, why):
+    dap = at_main("simultaneous")
+    (point,) = put(dap, ("s.a", "write", given))
+    assert point["verified"] is False and point["message"].startswith(why)
+    assert "No breakpoints" in dap.repl("info breakpoints")
+    assert dap.repl("output other").strip() == dap.repl("output s.a").strip() == "0"
+
+
 def test_a_log_message(at_main):
     dap = at_main("editor_variables")
     message = {"logMessage": "after is {after}, {nobody}", "condition": "after > 0"}

@@ -173,6 +173,15 @@ def test_expected_writers_left_out(session, in_kernel):
         assert gdb.value("shared") == "7"
 
 
+def test_no_name_of_code_is_called_at_a_hit(session):
+    with session("operators") as gdb:
+        gdb.cmd("kwatch -from place() z")
+        gdb.cmd("kwatch -not-from (place)() z")
+        gdb.cmd("run")
+        assert gdb.stops()[-1]["function"] == "go(long)"
+        assert gdb.value("calls") == "0"
+
+
 SAVED = [
     r'kwatch -log "say \"{new}\"" a if a % 4 == 0',
     'kwatch -k -log "in call or not {new}" a',

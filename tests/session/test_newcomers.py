@@ -64,6 +64,8 @@ def test_show_kwatch_lists_the_settings(session):
     with session("simultaneous") as gdb:
         shown = gdb.cmd("show kwatch")
         assert "adopt:" in shown and "history:" in shown and "10000" in shown
+        answer = 'Undefined show kwatch command: "histry".  Try "help show kwatch".\n'
+        assert gdb.cmd("show kwatch histry") == answer
 
 
 def test_an_untrapped_change_stands_before_the_trap_after_it(session):

@@ -55,6 +55,17 @@ def test_a_call_or_an_assignment(begun):
     assert "There is no trace" in begun.cmd("kwatch trace")
 
 
+@pytest.mark.parametrize("number", ["place()", "table[3]", "z=2", "z++", "1+1", "$z=3", "2-3"])
+def test_a_number_of_a_breakpoint_is_a_number(begun, number):
+    begun.cmd("kwatch z")
+    for command in ("verify", "priority"):
+        given = "normal" if command == "priority" else "2"
+        answer = f"Bad breakpoint number '{number}'\n"
+        assert begun.cmd(f"kwatch {command} {number} {given}") == answer
+    begun.cmd("set $mine = 2")
+    assert begun.cmd("kwatch verify $mine").startswith("2: z: ")
+
+
 def test_no_name_of_code_is_called(begun):
     for typed in ("-from place() z", "who z -from place()", "trace z -not-from (place)()"):
         assert "is no function" in begun.cmd(f"kwatch {typed}")

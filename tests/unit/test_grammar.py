@@ -122,6 +122,8 @@ WRONG = [
     ("-w -a s.a", "Only one of -w, -a and -r"),
     ("-r -every s.a", "-every is for writes"),
     ("-every -r s.a", "-every is for writes"),
+    ('-log "x s.a', '-log: a quote is not closed: "x s.a'),
+    ("-do 'bt s.a", "-do: a quote is not closed: 'bt s.a"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import gdb
 
 from gdb_kwatch.core.grammar import Request
+from gdb_kwatch.inferior import side_effects
 from gdb_kwatch.inferior.lvalues import in_frame
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
@@ -15,7 +16,7 @@ from gdb_kwatch.inferior.watch import PENDING, Watch
 
 from .breakpoint import Breakpoints
 from .data_place import Place, Places
-from .log_message import LogPoint
+from .log_message import LogPoint, expressions_of
 from .sending import send
 
 _ACCESSES = {"read": "read", "write": "write", "readWrite": "access"}
@@ -88,6 +89,8 @@ class Point:
         size = None if place.size is None else str(place.size)
         message = self.request.get("logMessage")
         with in_frame(place.frame):
+            for expression in [] if message is None else expressions_of(message):
+                side_effects.refuse(expression)
             watch = set_watch(
                 self.session,
                 Request(place.expression, access, size=size),
@@ -101,7 +104,10 @@ class Point:
         watch, condition = self.watch, self.request.get("condition") or None
         assert watch is not None
         passes = self.request.get("hitCondition") or None
-        ignored = 0 if passes is None else int(gdb.parse_and_eval(passes))
+        ignored = 0
+        if passes is not None:
+            side_effects.refuse(passes)
+            ignored = int(gdb.parse_and_eval(passes))
         if isinstance(watch.bp, LogPoint):
             watch.bp.restrict(condition, None if passes == self._ignored else ignored)
         else:

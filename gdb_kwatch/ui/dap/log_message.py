@@ -7,9 +7,19 @@ from collections.abc import Callable
 
 import gdb
 
+from gdb_kwatch.inferior import side_effects
+
 from .sending import send
 
 _CLASSES = {"watch": gdb.WP_WRITE, "rwatch": gdb.WP_READ, "awatch": gdb.WP_ACCESS}
+
+
+_EXPRESSION = re.compile(r"\{(.*?)\}")
+
+
+def expressions_of(message: str) -> list[str]:
+    """What it has between braces."""
+    return _EXPRESSION.findall(message)
 
 
 class LogPoint(gdb.Breakpoint):
@@ -18,7 +28,7 @@ class LogPoint(gdb.Breakpoint):
 
     def __init__(self, message: str, command: str, expression: str) -> None:
         # Text and expressions in turn.
-        self.parts = re.split(r"\{(.*?)\}", message)
+        self.parts = _EXPRESSION.split(message)
         self.when: str | None = None
         self.passes = 0
         super().__init__(expression, gdb.BP_WATCHPOINT, _CLASSES[command])
@@ -33,6 +43,7 @@ class LogPoint(gdb.Breakpoint):
     def restrict(self, condition: str | None, ignored: int | None) -> None:
         """``ignored``: how many hits to pass over from now on; None: as before."""
         if condition is not None:
+            side_effects.refuse(condition)
             gdb.parse_and_eval(condition)  # an error is told now, not at each hit
         self.when = condition
         if ignored is not None:
