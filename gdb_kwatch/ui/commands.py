@@ -573,8 +573,12 @@ class InfoKwatch(gdb.Command):
 
     The same as "kwatch list"."""
 
-    def __init__(self) -> None:
-        super().__init__("info kwatch", gdb.COMMAND_STATUS, gdb.COMPLETE_NONE)
+    def __init__(self, same: Subcommand) -> None:
+        super().__init__("info kwatch", gdb.COMMAND_STATUS)
+        self.same = same
+
+    def complete(self, text: str, word: str | None) -> list[str] | int:
+        return self.same.complete(text, word)
 
     @faults.as_errors()
     def invoke(self, argument: str, from_tty: bool) -> None:
@@ -677,8 +681,9 @@ def define(session: Session) -> None:
     """Register ``kwatch`` and what stands below it."""
     kwatch = Kwatch(session)
     views = Views(session)
-    words = [subcommand(kwatch, views).word for subcommand in SUBCOMMANDS]
+    commands = {subcommand.word: subcommand(kwatch, views) for subcommand in SUBCOMMANDS}
+    words = list(commands)
     beginnings = {word[:n] for word in words for n in range(1, len(word))}
     for word in sorted(beginnings.difference(words)):
         Beginning(kwatch, word)
-    InfoKwatch()
+    InfoKwatch(commands["list"])

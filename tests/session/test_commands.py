@@ -288,6 +288,8 @@ def test_completion_of_what_subcommands_take(session):
         assert offered("trace show -n 3 -f") == ["-function"]
         for command in ("trace summary -", "trace stop ", "trace export -", "trace export x "):
             assert offered(command) == [], command
+        assert gdb.cmd("complete info kwatch -") == "info kwatch -json\n"
+        assert gdb.cmd("complete info kwatch -json /dev/nul") == "info kwatch -json /dev/null\n"
         # kwatch's hooks call commands of its own, which are nobody's to type.
         assert gdb.cmd("complete kw").split() == ["kwatch"]
 
