@@ -420,6 +420,8 @@ class WhoCommand(Subcommand):
       -for SECONDS   Stop the program after so long.
       -from CODE     Only accesses by this function or library; may be given again.
       -not-from CODE Without those by this function or library; may be given again.
+      -json          The rows as JSON.
+      if COND        Only accesses at which COND holds; $old and $new are the values.
 
     The kernel counts (perf events and BPF); where that is not allowed, gdb stops at each hit
     and goes on, and you are told what it costs."""
@@ -477,6 +479,7 @@ class TraceCommand(Subcommand):
       -from CODE     Only accesses by this function or library; may be given again.
       -not-from CODE Without those by this function or library; may be given again.
       -spill FILE    Keep the records in FILE, without a limit, and not in memory.
+      if COND        Only accesses at which COND holds; $old and $new are the values.
 
     export writes a file by its suffix: .json (lines), .csv, .perfetto.json or .trace.json
     (Perfetto, chrome://tracing), .folded (flame graphs)."""

@@ -71,6 +71,12 @@ class Tracing:
         self.trace.drain()
         return self.trace
 
+    def alone(self, words: list[str], word: str) -> Trace:
+        """The same, for a word that takes no others."""
+        if words:
+            raise gdb.GdbError(f"Usage: kwatch trace {word}")
+        return self.needed()
+
     def begin(self, argument: str, from_tty: bool = False) -> None:
         try:
             request = parse(argument, TRACE, several=True)
@@ -133,7 +139,7 @@ class Tracing:
         return self.trace
 
     def stop(self, words: list[str]) -> None:
-        trace = self.needed()
+        trace = self.alone(words, "stop")
         if not trace.ended:
             trace.end("stopped")
             self.session.at_prompt()
@@ -163,7 +169,7 @@ class Tracing:
         return text + trace.untested()
 
     def summary(self, words: list[str]) -> None:
-        trace = self.needed()
+        trace = self.alone(words, "summary")
         gdb.write(self.state(trace))
         total = len(trace.store)
         if not total:

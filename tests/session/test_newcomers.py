@@ -104,6 +104,8 @@ def test_words_that_who_and_trace_cannot_take(session):
         for command in ("who", "trace"):
             answer = gdb.cmd(f"kwatch {command} s.a -zz")
             assert answer.startswith("Unrecognized option -zz; it takes -a, -k, "), answer
+        for word in ("stop", "summary"):
+            assert gdb.cmd(f"kwatch trace {word} s.a") == f"Usage: kwatch trace {word}\n"
         assert gdb.cmd("kwatch who s.a - zz") == 'No symbol "zz" in current context.\n'
         usage = gdb.cmd("kwatch who")
         assert usage.startswith("Usage: kwatch who EXPRESSION [-a]")
