@@ -124,11 +124,13 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
     """Where a hardware breakpoint stands in the selected inferior; [] while it is pending."""
     inferior = gdb.selected_inferior().num
     if hasattr(bp, "locations"):
+        off = _without_condition(bp)
         return [
             int(location.address)
             for location in bp.locations
             if location.address is not None
             and location.enabled
+            and location.address not in off
             and inferior in (location.thread_groups or [inferior])
         ]
     try:
@@ -140,6 +142,17 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
         for address, inferiors in _CODE_LOCATION.findall(text)
         if not inferiors or str(inferior) in inferiors.split(", ")
     ]
+
+
+_OFF = re.compile(r"^\s*\d+\.\d+\s+N\*?\s+(0x[0-9a-f]+)", re.M)
+
+
+def _without_condition(bp: gdb.Breakpoint) -> set[int]:
+    """Where the condition means nothing, as in another function of the same name: gdb puts the
+    breakpoint in elsewhere only, which Python is not told (``bp_location.disabled_by_cond``)."""
+    if bp.condition is None or len(bp.locations) < 2 or not may_execute():
+        return set()
+    return {int(each, 16) for each in _OFF.findall(answer(f"info breakpoints {bp.number}"))}
 
 
 def is_enabled_once(bp: gdb.Breakpoint) -> bool:

@@ -163,7 +163,8 @@ class Registry:
         return bool(gone)
 
     def switched(self, watch: Watch) -> bool:
-        """The user, or gdb, changed something; True if it was enabled or disabled.
+        """The user, or gdb, changed something; True if it was enabled or disabled, or watches
+        elsewhere.
 
         One that waits for a slot is off already, and gdb sends the same event for each change: one
         after which nothing else is different was ``disable``.
@@ -178,6 +179,12 @@ class Registry:
         if bp.condition != watch.condition:
             watch.condition = bp.condition
             watch.condition_function = local_context(bp.condition)
+            if watch.access == "execute" and watch.on:
+                stood = watch.regions  # gdb leaves out where the condition means nothing
+                self.resolve(watch)
+                if watch.regions != stood:
+                    self.aim()
+                    return True
         now, before = bp.enabled, watch.on
         seen, watch.seen = watch.seen, _changeable(bp)
         if now == before and (now or not watch.enabled or seen != watch.seen):

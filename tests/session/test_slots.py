@@ -109,6 +109,21 @@ def test_hardware_breakpoints_hold_slots(session):
         assert gdb.list()[2]["kind"] == "hbreak"
 
 
+def test_a_hardware_breakpoint_takes_no_slot_where_its_condition_means_nothing(session):
+    """gdb disables that location by itself (gdb 11), and enables it with another condition."""
+    with session("overloads") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("hbreak go")
+        if "disabling" not in gdb.cmd("condition 2 n > 1"):
+            return  # gdb 10 refuses such a condition
+        for condition, places in (("n > 1", 1), ("x != 0", 2)):
+            gdb.cmd(f"condition 2 {condition}")
+            assert "Breakpoint 2" in gdb.cont()
+            slots = gdb.json("kwatch slots")[0]["slots"]
+            assert [slot["owners"] for slot in slots] == [[2]] * places + [[]] * (4 - places)
+            assert "until the program is resumed" not in gdb.cmd("kwatch slots")
+
+
 def test_a_hardware_breakpoint_displaces_a_kwatch(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
