@@ -244,7 +244,8 @@ class Arbitration:
         if space in self._at_null:
             # Where a pointer was NULL: a slot of gdb's that is off again and reads 0 looks like
             # one that ptrace was never given, so there seem to be more of others'.
-            found = min(found, self.foreign_slots(space))
+            known = sum(len(pieces) for of, pieces in self.users.values() if space in of)
+            found = min(found, max(known, self.foreign_slots(space)))
         if not threads or found == self.foreign_slots(space):
             return False
         self._foreign[space] = found

@@ -218,6 +218,22 @@ def test_the_end_of_a_list(session, expression):
     assert ("4", "<unreadable>") in values
 
 
+def test_a_trace_after_the_end_of_a_list(session):
+    """What the trace holds counts, although gdb has watched address 0."""
+    with session(WALK) as gdb:
+        gdb.run_to(str(at("from the start", WALK)))
+        gdb.cmd("next")
+        gdb.cmd("watch line->next")
+        while gdb.value("line") != "(struct node * volatile) 0x0":
+            assert "watchpoint 2: line->next" in gdb.cont()
+        gdb.cmd("delete 2")
+        gdb.cmd("kwatch trace cur")
+        assert "kwatch trace" in gdb.cmd("kwatch slots")
+        for name in ("[1].v", "[1].next", "[0].v"):
+            gdb.cmd(f"watch ring{name}")
+        assert "waits for a slot" in gdb.cmd("watch ring[2].v")
+
+
 def test_what_is_chosen_changes(session):
     """A condition on the way: gdb watches another part from then on, with three slots and more."""
     commands = ["watch x ? first.w : cur->v", "watch second.w"]
