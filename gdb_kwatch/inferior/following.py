@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import gdb
 
+from gdb_kwatch.linux import ptrace
+
 from . import programs
 from .faults import guarded
 from .handlers import Handlers
@@ -78,8 +80,9 @@ class Following:
 
     @guarded()
     def _at_clear_objfiles(self, event: gdb.ClearObjFilesEvent) -> None:
+        """Also where the user gives ``file``, and gdb 10 a child of fork its symbols."""
         for inferior in gdb.inferiors():
-            if programs.of(inferior) == event.progspace:
+            if programs.of(inferior) == event.progspace and ptrace.stands_at_exec(inferior.pid):
                 self._forget(inferior.pid, EXEC)
 
     def _forget(self, pid: int, why: str) -> None:

@@ -357,6 +357,19 @@ def test_why_it_ended(session, way, command, why):
         assert "No hardware watchpoints" in gdb.cmd("kwatch list")
 
 
+@pytest.mark.parametrize("way", ["bpf", "stops"])
+def test_symbols_read_anew_do_not_end_it(session, program, way):
+    if way == "bpf" and REFUSED:
+        pytest.skip(REFUSED)
+    with session("trace") as gdb:
+        begin(gdb, way, 1)
+        gdb.cmd("kwatch trace place")
+        gdb.cmd(f"file {program('trace')}")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace")
+        assert "8 recorded" in out and "ended" not in out
+
+
 @pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
 def test_exec_ends_it(session, program):
     with session("exec_other") as gdb:
