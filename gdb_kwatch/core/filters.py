@@ -31,7 +31,7 @@ TOLD_BY = 88  # the signal that tells of a stop, as a bit of a signal mask; 0: n
 LAST_IP = 96
 LAST_THREAD = 104
 LAST_OLD = 112  # VALUE_MOST bytes; what it was then stands at OLD
-LEFT_OUT = 144  # accesses by code that does not count
+LEFT_OUT = 144  # accesses by code or threads that do not count
 SEEN = 152  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
 CPUS = 256  # beyond these, CPUs share an entry
 HEAD = SEEN + 16 * CPUS
@@ -65,6 +65,7 @@ class Source:
     on_change: take only those that changed the value
     bits: of a bit-field, its first bit and their number; only they count as the value then
     program: the ranges of the program's own code, by which calls of the kernel are told apart
+    thread: process and thread; the accesses of its other threads do not count
     """
 
     address: int
@@ -75,6 +76,7 @@ class Source:
     condition: Node | None = None
     bits: tuple[int, int] | None = None
     program: tuple[tuple[int, int], ...] = ()
+    thread: tuple[int, int] | None = None
 
     @property
     def value_size(self) -> int:
@@ -234,7 +236,7 @@ class _Writer:
         p.label(user)
         # Whoever makes the access, what it leaves is the value before the next one.
         self._values()
-        self._ranges()
+        self._whose()
 
     def _once(self) -> None:
         """An access that touches several pieces traps once, and the program is run for each
@@ -295,13 +297,27 @@ class _Writer:
         p.call("get_stack")
         p.load(R7, R10, _USER_IP)
 
-    def _ranges(self) -> None:
-        """A trap is seen after the instruction, so a range begins after its first address."""
+    def _whose(self) -> None:
+        """Whether its code and thread count.  A trap is seen after the instruction, so a range
+        begins after its first address."""
         p = self.program
         source = self.source
-        if not (source.only or source.without):
+        if not (source.only or source.without or source.thread):
             return
         left, counts = p.new_label(), p.new_label()
+        if source.thread is not None:
+            mine = p.new_label()
+            process, thread = source.thread
+            self.current()
+            p.mov(R1, R0)
+            p.alu("rsh", R1, 32)
+            p.number(R2, process)
+            p.jump_if("ne", R1, R2, mine)  # numbers of another namespace: gdb will see
+            p.alu("lsh", R0, 32)
+            p.alu("rsh", R0, 32)
+            p.number(R2, thread)
+            p.jump_if("ne", R0, R2, left)
+            p.label(mine)
         for start, end in source.without:
             self._if_in(start, end, left)
         for start, end in source.only:

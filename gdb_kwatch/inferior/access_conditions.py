@@ -68,11 +68,14 @@ class AccessCondition:
         if self.text is not None:
             number = _NUMBERS.search(self.text)
             if number:
-                return None, f"{number.group()} of a thread that begins later is gdb's alone"
+                why = f"{number.group()} of a thread that begins later is gdb's alone"
+                return None, f"condition in gdb: {why}"
         node, reason = compiled(self.text, target)
-        if self.text is not None and not reason:
+        if reason:
+            return None, f"condition in gdb: {reason}"
+        if self.text is not None:
             self._places = places_of(self.text, target)
-        return node, reason
+        return node, ""
 
     def have_there(self, pid: int) -> None:
         """Have the kernel find what it names, of one that is compiled, in a process."""

@@ -176,13 +176,23 @@ class Observer:
         self.history = session.engine.history
         self._add = self.history.add
         self.see = see
+        self._last, self._shortest = 0, 0  # between two hits, in nanoseconds
         self.history.add = self._record  # type: ignore[method-assign]
+
+    @property
+    def cost(self) -> str:
+        """What a hit costs at most, in words: the program itself takes time between two."""
+        return f": {self._shortest / 1e3:,.0f} µs a hit" if self._shortest else ""
 
     def _record(self, record: Any) -> None:
         self._add(record)
         if isinstance(record, tuple):
             for n, touch in enumerate(record[TOUCHES]):
                 if touch.number == self.number:
+                    now = time.monotonic_ns()
+                    if self._last:
+                        self._shortest = min(self._shortest or now, now - self._last)
+                    self._last = now
                     self.see(record, n)
 
     def close(self) -> None:

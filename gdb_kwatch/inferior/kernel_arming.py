@@ -131,16 +131,14 @@ class Arming:
     # Which event stands where.
 
     def threads_of(self, watch: Watch) -> list[tuple[int, gdb.InferiorThread]]:
-        only = watch.only_thread if watch.bp.is_valid() else None
+        """All of its programs: one that is for one thread needs the values that others leave."""
         found = []
         for inferior in gdb.inferiors():
             if not inferior.pid or (programs.of(inferior) or watch.progspace) != (watch.progspace):
                 continue
             if not by_value.is_traced(inferior, inferior.pid):
                 continue  # behind a remote target: these numbers are another system's
-            for thread in inferior.threads():
-                if only is None or getattr(thread, "global_num", thread.num) == only:
-                    found.append((thread.ptid[1], thread))
+            found += [(thread.ptid[1], thread) for thread in inferior.threads()]
         return found
 
     def arm(self) -> None:

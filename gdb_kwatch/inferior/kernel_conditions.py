@@ -287,6 +287,7 @@ class Programs:
             code_of(watch) if filtered and pid and regions else None,
             watch.access,
             self.mode == OFF,
+            watch.only_lwp if regions else None,
         )
         if not regions:  # disabled, or not there: its old value means nothing when it is again
             watch.compiled_for = ()
@@ -316,6 +317,7 @@ class Programs:
         node, reason = compiled(watch.asked, _target(watch.text, lvalue), afresh=True)
         if reason or not gdb.selected_inferior().pid:
             return Judged(reason)
+        inferior = gdb.selected_inferior()
         source = Source(
             region.address,
             region.length,
@@ -323,9 +325,9 @@ class Programs:
             on_change=watch.access == "write" and not watch.every,
             condition=node,
             bits=lvalue.bits,
+            thread=None if watch.only_lwp is None else (inferior.pid, watch.only_lwp),
         )
         try:
-            inferior = gdb.selected_inferior()
             now = bytes(inferior.read_memory(region.address, region.length))
             if watch.asked is not None:
                 target = _target(watch.text, lvalue)

@@ -253,7 +253,8 @@ class KernelTraps:
             watch.before, watch.last = old, new
             changed = old != new
             moved = moved or (changed and not watch.lvalue.fixed)
-            if left_out(watch, trap.pc):
+            others = isinstance(watch, KernelWatch) and not watch.is_for(hand.lwp)
+            if others or left_out(watch, trap.pc):
                 continue
             hand.touched.append(watch)
             watch.hits += 1
@@ -299,6 +300,8 @@ class KernelTraps:
 
     def _stops(self, hand: Hand, watch: KernelWatch, stop: Stopped) -> bool:
         """Whether the program has rightly asked for a stop; an error of the condition stops."""
+        if not watch.is_for(hand.lwp):
+            return False
         thread = gdbfacts.selected_thread()
         if thread is None or thread.ptid[1] != hand.lwp:
             return True  # it has ended

@@ -156,6 +156,7 @@ class KernelWatch(Watch):
         # Not by gdb: gdb 16 ends itself where a catchpoint is given a thread (`re_set: Assertion
         # `locations ().size () == 1' failed`, breakpoint.c).
         self.on_thread: int | None = None
+        self._lwp = 0
         self.needs_frame = not location and gdbfacts.needs_frame(text)
 
     @property
@@ -192,6 +193,20 @@ class KernelWatch(Watch):
     @property
     def only_thread(self) -> int | None:
         return self.on_thread
+
+    @property
+    def only_lwp(self) -> int | None:
+        """The LWP of that thread, also after its end."""
+        if self.on_thread is None:
+            return None
+        for inferior in gdb.inferiors():
+            for thread in inferior.threads():
+                if getattr(thread, "global_num", thread.num) == self.on_thread:
+                    self._lwp = thread.ptid[1]
+        return self._lwp
+
+    def is_for(self, lwp: int) -> bool:
+        return self.only_lwp in (None, lwp)
 
     @property
     def user_condition(self) -> str | None:

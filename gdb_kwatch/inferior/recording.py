@@ -351,6 +351,7 @@ class ByStops:
                 watch = set_watch(session, wanted, by_stops=True)
                 self.watches.append(watch)
                 self.observers.append(Observer(session, watch.number, self._seer(number, target)))
+            self.timed = self.observers[0]
         except BaseException:
             self.close()
             raise

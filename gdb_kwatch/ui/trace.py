@@ -161,7 +161,7 @@ class Tracing:
         seconds = trace.seconds()
         text += f"; {seconds:.2f} s"
         if isinstance(trace.recorder, ByStops) and hits:
-            text += f", {trace.recorder.label.split(':')[0]}: {seconds * 1e6 / hits:,.0f} µs a hit"
+            text += f", slow{trace.recorder.timed.cost}"
         state = f"ended: {trace.ended}" if trace.ended else trace.recorder.label
         text += f" ({state})\n"
         if trace.recorder.missing:

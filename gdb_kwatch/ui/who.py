@@ -351,8 +351,8 @@ class Who:
             text = f"Nothing touched {found.target.expression} in {run.elapsed:.1f} s.\n"
         else:
             cost = ""
-            if watching.label == "slow":
-                cost = f", slow: {run.elapsed * 1e6 / max(hits, 1):,.0f} µs a hit"
+            if isinstance(watching, ByStops):
+                cost = f", slow{watching.observer.cost}"
             text = found.table(found.rows) + "\n"
             text += (
                 f"{hits:,} {'hit' if hits == 1 else 'hits'} in {run.elapsed:.1f} s by "

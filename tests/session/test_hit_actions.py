@@ -334,3 +334,24 @@ def test_code_that_comes_with_a_library_counts_from_then_on(session):
         judged = [row["judged"] for row in gdb.list().values()]
         assert judged[0] == "in kernel"
         assert judged[1] == "in kernel; nothing_like_it is no code of this program yet"
+
+
+@pytest.mark.parametrize("by", ["kernel", "gdb", "-k"])
+@pytest.mark.parametrize("options", ["", "-every"])
+def test_the_writes_of_other_threads_move_the_value_of_one_for_a_thread(session, by, options):
+    if REFUSED and by != "gdb":
+        pytest.skip(REFUSED)
+    with session("value_of_another_thread", kernel_conditions=by == "kernel") as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"kwatch {'-k ' if by == '-k' else ''}{options} x thread 1 if x >= 0")
+        stops = [(0, 1), (2, 1), (3, 3)][: 3 if options else 2]
+        assert (gdb.list()[2]["judged"] == "in kernel") == (by == "kernel")
+        for old, new in stops:
+            out = gdb.cont()
+            new = new if old != new else "unchanged"
+            assert re.search(rf"x +(?:perf|DR\d) +\w+ +{old} +{new}$", out, re.M), out
+        gdb.cmd("break exit")
+        assert "hit Breakpoint" in gdb.cont()
+        assert len([t for t in gdb.hits() if t["stopped"]]) == len(stops)
+        if by != "gdb":
+            assert gdb.list()[2]["hits"] == 3
