@@ -375,14 +375,17 @@ class Arbitration:
         found = {r.owner.number: r for requests in held for r in requests if r.owner is not but}
         return "\n".join(self._held_by([found[n] for n in sorted(found)], space))
 
-    def _held_by(self, requests: Iterable[Request], space: gdb.Progspace) -> list[str]:
+    def _held_by(self, requests: Sequence[Request], space: gdb.Progspace) -> list[str]:
         lines = []
         for other in requests:
             size = len(_pieces(other.owner.claims))
             wait = "" if other.installed else ", which came first and waits too"
             where = "" if other.owner.progspace == space else ", in another inferior"
+            shared = sum(len(some) > 1 for some in self._slots_held(other))
+            among = ", shared" if shared == size else f", {shared} shared" if shared else ""
             lines.append(
-                f"  {other.owner.mention}  ({size} slot{'s' if size > 1 else ''}{wait}{where})"
+                f"  {other.owner.mention}  "
+                f"({size} slot{'s' if size > 1 else ''}{among}{wait}{where})"
             )
         held = [(name, len(pieces)) for name, pieces in self.used(space)]
         if self.strangers(space):
@@ -393,11 +396,29 @@ class Arbitration:
             lines.append(f"  {LOST}  ({lost} slot{'s' if lost > 1 else ''})")
         if lines:
             lines.insert(0, "Held by:")
-        numbers = [r.owner.number for r in requests]
-        if numbers:
+        return [*lines, *self._advice(list(requests))]
+
+    def _slots_held(self, request: Request) -> list[tuple[Request, ...]]:
+        """All holders of each slot that it holds, itself among them."""
+        holders = self.arbiter.holders(request.owner.progspace).values()
+        return [some for some in holders if request in some]
+
+    def _advice(self, requests: list[Request]) -> list[str]:
+        """A line about what would free a slot: one that others hold too stays in use, and one that
+        waits is in the way only where there are slots enough."""
+        alone = [r for r in requests if any(len(some) == 1 for some in self._slots_held(r))]
+        if not any(r.installed for r in requests):
+            alone = requests
+        if alone:
+            numbers = [r.owner.number for r in alone]
             first = next((n for n in reversed(numbers) if n > 0), numbers[-1])
-            lines.append(f"'delete {first}' or 'disable {first}' would free its share.")
-        return lines
+            return [f"'delete {first}' or 'disable {first}' would free its share."]
+        slots = [some for r in reversed(requests) for some in self._slots_held(r)]
+        if not slots:
+            return []
+        fewest = sorted(r.owner.number for r in min(slots, key=len))
+        those = " ".join(map(str, fewest))
+        return [f"'delete {those}' or 'disable {those}' would free a slot."]
 
     def trigger(self, watch: Watch, hit: dict[str, Any]) -> None:
         """Have the script of ``watch`` hear of a hit, after what it is to hear already."""

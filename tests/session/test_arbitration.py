@@ -74,6 +74,30 @@ def test_the_fifth_of_equals_waits_and_is_told_behind_whom(session):
         )
 
 
+def test_the_advice_frees_a_slot_where_slots_are_shared(session):
+    """To delete one of two at the same place frees nothing."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        for place in ("s.a", "s.b", "s.c", "s.d", "s.a", "s.b", "s.c"):
+            gdb.cmd(f"kwatch {place}")
+        told = gdb.cmd("kwatch other")
+        assert "  Hardware watchpoint 8: s.c  (1 slot, shared)\n" in told
+        assert "  Hardware watchpoint 5: s.d  (1 slot)\n" in told
+        assert told.endswith("'delete 5' or 'disable 5' would free its share.\n")
+        assert gdb.cmd("disable 5") == "kwatch 9 installed\n"
+        gdb.cmd("kwatch other")
+        told = gdb.cmd("kwatch spare")
+        assert "  Hardware watchpoint 9: other  (1 slot, shared)\n" in told
+        assert told.endswith("'delete 9 10' or 'disable 9 10' would free a slot.\n")
+        assert gdb.cmd("kwatch spare") == (
+            told.replace("11", "12").replace(
+                "\n'del",
+                "\n  Hardware watchpoint 11: spare  (1 slot, which came first and waits too)\n'del",
+            )
+        )
+        assert gdb.cmd("disable 9 10") == "kwatch 11 installed\nkwatch 12 installed\n"
+
+
 def test_background_gives_way_to_normal(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
