@@ -110,6 +110,8 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
 
 def _binary(node: tree.Binary, left: int, right: int) -> int:
     kind = node.kind
+    if node.unsure and kind.size == 8 and _is_unsure(node.operator, left, right):
+        raise Failed(UNKNOWN)
     if node.operator in _ARITHMETIC:
         found = _ARITHMETIC[node.operator](left, right)
     elif node.operator in ("<<", ">>"):
@@ -125,6 +127,14 @@ def _binary(node: tree.Binary, left: int, right: int) -> int:
         if node.operator == "%":
             found = left - found * right
     return _certain(found, kind) if node.unsure else extended(found, kind)
+
+
+def _is_unsure(operator: str, left: int, right: int) -> bool:
+    """Whether a product or shift of 64 bits may be one of those, as far as a register tells it."""
+    if operator == "*":
+        small = all(-(1 << 31) <= factor < 1 << 31 for factor in (left, right))
+        return (left < 0) != (right < 0) and not small
+    return left < 0 and 0 <= right < 64 and left << right < -(1 << 63)
 
 
 def _certain(value: int, kind: Kind) -> int:
