@@ -97,7 +97,7 @@ class Arbitration:
     def claim(self, watch: Watch) -> None:
         """Bring what the arbiter knows of ``watch`` in line with what it watches now."""
         regions = self._claims(watch) if watch.enabled else ()
-        if not regions and not watch.everywhere:
+        if not regions and not watch.spans:
             self.release(watch)
             return
         self._live(watch.progspace, self._alive(watch.progspace))
@@ -110,8 +110,8 @@ class Arbitration:
         try:
             if request is None:
                 made = self.arbiter.request(
-                    () if watch.everywhere else regions,
-                    scope=None if watch.everywhere else watch.progspace,
+                    () if watch.spans else regions,
+                    scope=None if watch.spans else watch.progspace,
                     priority=watch.priority,
                     owner=watch.head,
                     name=watch.head.name,
@@ -121,7 +121,7 @@ class Arbitration:
                     uninstalled=self._uninstalled,
                     triggered=self._triggered,
                 )
-                if watch.everywhere:
+                if watch.spans:
                     self.arbiter.change(made, regions=regions, program=watch.progspace)
                 watch.head.request = made
                 if made.installed:
@@ -131,7 +131,7 @@ class Arbitration:
                 self.arbiter.release(request)
                 self.claim(watch)
             elif request.pieces(watch.progspace) != _pieces(regions):
-                program = watch.progspace if watch.everywhere else None
+                program = watch.progspace if watch.spans else None
                 self.arbiter.change(request, regions=regions, program=program)
         except Refused:
             # More than the CPU has: gdb makes it a software watchpoint at resume.

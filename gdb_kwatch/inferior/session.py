@@ -271,6 +271,8 @@ class Session:
 
     def at_change(self, watch: Watch) -> None:
         """A watchpoint is new, or was enabled or disabled."""
+        if watch.access == "execute" and len(gdb.inferiors()) > 1:
+            self._elsewhere.connect()  # in other programs too
         text = self.too_many(watch)
         if text:
             self.reporter.warn(text)

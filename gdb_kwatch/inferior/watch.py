@@ -237,6 +237,12 @@ class Watch:
         return self.options is not None and self.options.everywhere
 
     @property
+    def spans(self) -> bool:
+        """Whether it has places in other programs too, for which it takes slots there: gdb puts a
+        hardware breakpoint into each that has its function or line."""
+        return self.everywhere or self.access == "execute"
+
+    @property
     def merged(self) -> bool:
         """Shares a wider slot with others: a trap of the slot may be none of its own."""
         return self.carried and self.head is self

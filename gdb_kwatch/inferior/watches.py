@@ -510,7 +510,7 @@ class Registry:
             return
         there = {watch.head for watch in self.here()}
         for watch in list(self.watches.values()):
-            if watch.everywhere and watch.in_registers and watch not in there:
+            if watch.spans and watch.in_registers and watch not in there:
                 leg = Leg(watch)
                 self.legs.append(leg)
                 self.resolve(leg)
