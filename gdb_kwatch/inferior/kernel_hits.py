@@ -267,6 +267,8 @@ class KernelHits:
     @guarded()
     def at_new_objfile(self, event: gdb.NewObjFileEvent) -> None:
         """The session has worked the addresses out again."""
+        if programs.is_half_read(event.new_objfile):
+            return
         reason = self._why_unarmed()
         if reason:
             for watch in self.arming.watches():

@@ -15,6 +15,7 @@ from typing import Any
 
 import gdb
 
+from .gdbfacts import selected_thread
 from .handlers import Handlers
 
 _known: dict[int, gdb.Progspace] = {}
@@ -47,6 +48,15 @@ def filename() -> str | None:
     """The file of the selected inferior's program."""
     space = selected()
     return None if space is None else space.filename
+
+
+def is_half_read(objfile: gdb.Objfile) -> bool:
+    """In new_objfile: whether a command (``file``) reads the symbols of a program that is stopped.
+    It is not relocated yet, and what is looked up from a frame of it now, gdb does not find later
+    either (``symbol_cache_mark_not_found``, 13.1): every such lookup has to wait for the prompt."""
+    thread = selected_thread()
+    file = objfile.owner or objfile
+    return thread is not None and thread.is_stopped() and file.filename == filename()
 
 
 class _Births:

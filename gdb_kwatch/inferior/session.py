@@ -312,10 +312,11 @@ class Session:
             self.engine.mend(watch)
         failed, self._resumed = self._resumed, False
         if self._stale:
-            # After ``file`` gdb 10 relocates the program when all its events have been sent.
+            # After ``file`` gdb relocates the program when all its events have been sent.
             self._stale = False
             self.refresh(moved=True)
             self.serve()
+            self.tell()
         self.engine.follow(self.registry.moving())
         self.registry.slots.count_lost()
         if self.registry.slots.probe() or (failed and self.registry.slots.perf_is_there()):
@@ -414,6 +415,9 @@ class Session:
         self.registry.forget_hidden()
         follow(event.new_objfile, self.at_unloaded)
         self.registry.make_pool()
+        if programs.is_half_read(event.new_objfile):
+            self._stale = bool(self.registry.watches)
+            return
         if event.new_objfile.progspace == programs.selected():
             self.refresh()
             if self.registry.watches:

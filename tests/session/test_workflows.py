@@ -244,6 +244,37 @@ def test_symbols_read_anew_lose_no_slot(session, program):
         assert "3 watchpoints hit by one instruction" in gdb.cont()
 
 
+def test_symbols_read_anew_are_found(session, program):
+    """While gdb reads them, what is looked up would not be found later either."""
+    with session("churn") as gdb:
+        gdb.cmd("run signal")  # and stops in the C library
+        gdb.cmd("kwatch alpha")
+        gdb.cmd("watch beta")
+        gdb.cmd("awatch buffer[9]")
+        gdb.cmd(f"file {program('churn')}")
+        assert {entry["state"] for entry in gdb.list().values()} == {"installed"}
+        gdb.cmd("kwatch wide[1]")
+        assert "watchpoint" in gdb.cont()
+        assert all(len(entry["slots"]) == 1 for entry in gdb.list().values())
+        assert "Error" not in gdb.transcript
+
+
+def test_symbols_read_anew_in_a_script(session, program, tmp_path):
+    """No prompt comes between."""
+    script = tmp_path / "script"
+    script.write_text(f"file {program('churn')}\nprint buffer[9]\nkwatch buffer[9]\ncontinue\n")
+    with session("churn") as gdb:
+        gdb.cmd("run signal")
+        gdb.cmd("kwatch alpha")
+        gdb.cmd("watch beta")
+        gdb.cmd("awatch buffer[8]")
+        out = gdb.cmd(f"source {script}")
+        assert out.startswith("$1 = 0 '\\000'\n")
+        assert "Hardware watchpoint 4: buffer[9]\n" in out
+        assert "watchpoint 2: beta" in out
+        assert "Error" not in gdb.transcript
+
+
 def test_gdb_alone_sees_nothing_of_the_same_program_again(session, program):
     with session("exec_other", kwatch=False) as gdb:
         gdb.cmd(f"set args {program('exec_other')}")
