@@ -124,7 +124,7 @@ class Views:
                     watch.kind,
                     priority_name(watch.priority),
                     self._state(watch),
-                    slot_names(armed.slots) if watch.in_registers else "perf",
+                    slot_names(armed.slots) if watch.in_registers or not armed.threads else "perf",
                     f"{armed.threads}/{armed.of}",
                     watch.access,
                     f"0x{region.address:016x}" if region else "-",

@@ -1,7 +1,13 @@
 """What a newcomer stumbled over."""
 
+import re
+
 import pytest
 from harness import line
+
+from gdb_kwatch.linux import filters as kernel
+
+REFUSED = kernel.why_not() or kernel.why_no_stops()
 
 
 def test_a_thread_local_kwatch_stays_with_its_thread(session):
@@ -111,3 +117,23 @@ def test_words_that_who_and_trace_cannot_take(session):
         assert usage.startswith("Usage: kwatch who EXPRESSION [-a]")
         assert usage.endswith("\n       kwatch who N\n") and usage.count("\n") == 3
         assert gdb.cmd("kwatch last") == "Usage: kwatch last EXPRESSION\n"
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_one_that_no_thread_has_stands_in_no_slot(session):
+    """Also one that perf holds: disabled, or when the program has ended."""
+    with session("loop", extra=("-ex", "set args 3"), kernel_conditions=True) as gdb:
+
+        def slots():
+            return re.search(r"^2 .*?(\S+) +\d/\d ", gdb.cmd("kwatch list"), re.M).group(1)
+
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a == 2")
+        assert slots() == "perf"
+        gdb.cmd("disable 2")
+        assert slots() == "-"
+        gdb.cmd("enable 2")
+        assert slots() == "perf"
+        gdb.cont()
+        gdb.cont()
+        assert slots() == "-"
