@@ -428,6 +428,32 @@ def test_an_inferior_that_is_removed_leaves_nothing(session, program):
         assert hit_numbers(gdb.stops()[-1]) == [number]
 
 
+@pytest.mark.parametrize("first", ["hbreak", "kwatch"])
+def test_a_hardware_breakpoint_holds_slots_in_each_inferior(session, program, first):
+    """gdb puts it into both; it was set while the other one was selected."""
+    with session("simultaneous") as gdb:
+        two_inferiors(gdb, program("simultaneous"))
+        gdb.cmd("delete")
+        fill = [f"kwatch s.{name}" for name in "abcd"]
+        said = ""
+        for command in ["hbreak both", *fill] if first == "hbreak" else [*fill, "hbreak both"]:
+            gdb.cmd(f"inferior {1 if command == 'hbreak both' else 2}")
+            said += gdb.cmd(command)
+        held = {entry["kind"]: n for n, entry in gdb.list().items() if entry["kind"] == "hbreak"}
+        assert list(held) == ["hbreak"]
+        number = held["hbreak"]
+        waiting = [n for n, entry in gdb.list().items() if entry["state"] != "installed"]
+        assert len(waiting) == 1
+        assert f"kwatch {waiting[0]} waits for a slot" in said or "gave up its slot" in said
+        gdb.cmd("inferior 2")
+        assert f"reakpoint {number}" in gdb.cont()
+        assert "Could not insert" not in gdb.transcript
+        owners = [slot["owners"] for slot in gdb.json("kwatch slots")[-1]["slots"]]
+        assert [number] in owners and [] not in owners
+        gdb.cmd(f"delete {number}")
+        assert {entry["state"] for entry in gdb.list().values()} == {"installed"}
+
+
 def test_kernel_sight_and_all_inferiors_cannot_be_had_together(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
