@@ -481,7 +481,7 @@ class Session:
         else:
             self.reporter.warn(
                 f"watchpoint {watch.number}: address expired: {watch.expression} was at {where} "
-                f"when it was set, and is elsewhere now; it will never be hit"
+                f"when it was set; gdb goes on watching that address, whatever is there now"
             )
         self.registry.expire(watch)
 

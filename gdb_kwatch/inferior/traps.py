@@ -387,7 +387,8 @@ class Engine:
         moved = [w for w, was in zip(moved, before) if w.regions != was or w.chooses]
         touched = {touch.number for touch in touches or ()}
         by_gdb = self._stood if touches is None else {t.number for t in touches if t.blamed}
-        stale = []
+        stale: list[Watch] = []
+        recording = by_value.recording()  # then the hits, and where it stood, were gdb's to tell
         for watch in moved:
             if watch.chooses:
                 self._wait_for_gdb(watch)  # only its locations tell
@@ -395,7 +396,7 @@ class Engine:
             if watch.number in by_gdb or watch.lvalue is None:
                 continue
             told = watch.number in touched or watch.lvalue.read(inferior) == watch.last
-            if told and self.registry.follows(watch):
+            if told and self.registry.follows(watch) and not recording:
                 stale.append(watch)
             else:
                 self._wait_for_gdb(watch)  # a change with no trap, or of a trap to come

@@ -80,6 +80,16 @@ def test_location_of_a_global_over_two_runs(session):
         assert (second["old"], second["new"]) == (first["old"], first["new"]) == ("0", "1")
 
 
+def test_gdbs_own_stay_at_the_address_of_the_last_run(session):
+    """Without ASLR the same object is there again: nothing may be said to be never hit."""
+    with session("pie_heap") as gdb:
+        gdb.run_to("15")
+        gdb.cmd("watch -l *heap")
+        gdb.cmd("run")
+        assert gdb.transcript.count("gdb goes on watching that address, whatever is there now") == 1
+        assert "Hardware watchpoint 2: -location *heap" in gdb.cont() + gdb.transcript
+
+
 def test_location_on_the_heap_of_the_last_run_is_told_once(session):
     with session("pie_heap") as gdb:
         randomised(gdb)

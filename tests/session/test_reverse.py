@@ -40,6 +40,23 @@ def test_natives_answer_as_in_gdb_alone(session):
         assert gdb.transcript.count("while a recording is in use") == 1
 
 
+LIST = (
+    *("break 15", "run", "delete 1", "watch cur->v", "commands 2\nprint turns\nend"),
+    *("continue", "continue", "stepi", "record full", "continue", "continue", "continue"),
+    *("reverse-step", "reverse-step", "reverse-continue", "info watchpoints", "print turns"),
+    *("reverse-continue", "print turns", "continue"),
+)
+
+
+def test_a_place_that_moves_back(session):
+    """gdb's own stop is left as it is: it may look for its locations in that of later ("location
+    number not found", gdb 16)."""
+    with session("list_walk", kwatch=False) as gdb:
+        bare = asked(gdb, LIST)
+    with session("list_walk") as gdb:
+        assert asked(gdb, LIST) == bare
+
+
 def test_a_kwatch_back_and_forth(session):
     """gdb's own report of it, in its own words, and nothing of registers that mean nothing."""
     with session("condition_not_blamed") as gdb:
