@@ -14,6 +14,7 @@ import gdb
 from gdb_kwatch.core.grammar import Request
 
 from . import faults, gdbfacts
+from .kernel_watch import Listed
 from .left_out import left_out
 from .lvalues import UNREADABLE
 from .session import Session
@@ -118,10 +119,17 @@ class Actions(gdb.Function):
         pc = gdb.newest_frame().pc()
         if not holds or left_out(action.watch, pc):
             return False
-        if action.request.log is None:
+        if action.request.log is None or self._is_ignored(action.watch):
             return True
         self._log(action, pc)
         return False
+
+    def _is_ignored(self, watch: Watch) -> bool:
+        """Whether the hit is one of those that `ignore` passes over: gdb counts them where the
+        condition holds, and does not stop."""
+        if isinstance(watch.bp, Listed):
+            watch.bp.look()
+        return bool(watch.bp.ignore_count > 0)
 
     def _log(self, action: Action, pc: int) -> None:
         """What cannot be written is told once; it is no reason to stop."""

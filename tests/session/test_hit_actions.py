@@ -23,6 +23,19 @@ def test_a_message_for_each_hit_and_no_stop(session):
         assert 'a (-log "{expression} {old}->{new} by' in gdb.cmd("kwatch list")
 
 
+@pytest.mark.parametrize("options", ["", "-k"])
+def test_hits_that_are_ignored_have_no_message(session, options):
+    if options and REFUSED:
+        pytest.skip(REFUSED)
+    with session("loop", extra=("-ex", "set args 10")) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f'kwatch {options} -log "{{old}}->{{new}}" a if a % 2')
+        gdb.cmd("ignore 2 3")
+        out = gdb.cont()
+        assert re.findall(r"^\d+->\d+$", out, re.M) == ["6->7", "8->9"]
+        assert "exited normally" in out
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
