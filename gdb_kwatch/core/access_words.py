@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .grammar import UsageError, outermost
+from .grammar import UsageError, cut_code, outermost
 
 WHO = ("-a", "-k", "-for", "-from", "-not-from", "-json")
 TRACE = ("-a", "-k", "-stack", "-for", "-count", "-from", "-not-from", "-spill")
@@ -65,7 +65,11 @@ def parse(line: str, options: tuple[str, ...], several: bool = False) -> AccessR
             if following is None or following.group(1) in options:
                 raise UsageError(f"{name} requires an argument.")
             value = following.group(1)
-            at += following.end()
+            if name in ("-from", "-not-from"):
+                value, tail = cut_code(name, text[at + following.start(1) :])
+                at = len(text) - len(tail)
+            else:
+                at += following.end()
         found.setdefault(name, []).append(value)
     rest.append(text[at:])
     left = " ".join(part.strip() for part in rest if part.strip())

@@ -123,6 +123,27 @@ def _cut_quoted(name: str, text: str) -> tuple[str, str]:
     return inside, text[quoted.end() :].strip()
 
 
+def cut_code(name: str, text: str) -> tuple[str, str]:
+    """The function or library after an option, and the rest: in quotes, or up to a blank outside
+    of brackets."""
+    if text[0] in "'\"":
+        return _cut_quoted(name, text)
+    depth = 0
+    for at, char in enumerate(text):
+        if char in "(<":
+            depth += 1
+        elif char in ")>":
+            depth -= 1
+        elif char.isspace() and not depth:
+            return text[:at], text[at:].lstrip()
+    return (text, "") if not depth else _cut_word(text)
+
+
+def code_word(name: str) -> str:
+    """As a word that `cut_code` takes."""
+    return name if name and cut_code("", f"{name} a") == (name, "a") else quoted(name)
+
+
 def quoted(text: str) -> str:
     """As a string that `parse` takes."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -147,10 +168,13 @@ def parse(line: str) -> Request:
         if name in _ARGUMENTS:
             if not rest:
                 raise UsageError(f"{name} requires an argument: {_ARGUMENTS[name]}.")
-            in_quotes = name in ("-log", "-do")
-            values[name], rest = _cut_quoted(name, rest) if in_quotes else _cut_word(rest)
             if name in code:
-                code[name].append(values[name])
+                value, rest = cut_code(name, rest)
+                code[name].append(value)
+            elif name in ("-log", "-do"):
+                values[name], rest = _cut_quoted(name, rest)
+            else:
+                values[name], rest = _cut_word(rest)
         elif name in ("-w", "-a", "-r"):
             asked = {"-w": "write", "-a": "access", "-r": "read"}[name]
             if access not in (None, asked):

@@ -25,6 +25,7 @@ from gdb_kwatch.linux.filters import Filter
 
 from .access_conditions import AccessCondition
 from .background import Background
+from .code_ranges import code_ranges
 from .following import Following
 from .kernel_callers import program_ranges
 from .left_out import Ranges, counts
@@ -32,7 +33,7 @@ from .lost_traps import touches
 from .lvalues import Reading
 from .session import Session
 from .setting import set_watch
-from .targets import Target, backtrace, code_ranges
+from .targets import Target, backtrace
 
 NAME = "kwatch who"
 FRAMES = 16

@@ -14,11 +14,12 @@ import gdb
 from gdb_kwatch.core.grammar import Request
 
 from . import faults, gdbfacts
+from .code_ranges import code_ranges, function_ranges
 from .kernel_watch import Listed
 from .left_out import left_out
 from .lvalues import UNREADABLE
 from .session import Session
-from .targets import Symbols, code_ranges, function_range, where
+from .targets import Symbols, where
 from .watch import HIT_COUNTS, Watch
 
 # What a message may hold, each as it may be.
@@ -54,7 +55,7 @@ def check(request: Request) -> None:
         code_ranges(code)
         return
     for name in code:
-        if not function_range(name):
+        if not function_ranges(name):
             gdb.write(f"{name} is no function here: it is looked for when the program runs\n")
 
 

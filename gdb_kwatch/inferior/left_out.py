@@ -25,7 +25,7 @@ def counts(pc: int, ranges: tuple[Ranges, Ranges]) -> bool:
 def code_of(watch: Watch) -> tuple[Ranges, Ranges]:
     """The code of -from and -not-from, as far as it is there now: a library may still come.
     ``watch.no_code`` has the names of what is not there."""
-    from .targets import code_ranges  # on first use: it takes time to load
+    from .code_ranges import code_ranges  # on first use: it takes time to load
 
     missing = []
 

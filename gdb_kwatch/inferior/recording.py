@@ -33,13 +33,14 @@ from . import faults, programs
 from .access_conditions import AccessCondition
 from .accesses import Observer, as_bytes
 from .background import Background
+from .code_ranges import code_ranges
 from .following import EXEC, Following
 from .leaving import before_unloading
 from .left_out import Ranges, counts
 from .lost_traps import touches
 from .session import Session
 from .setting import set_watch
-from .targets import Numbers, Symbols, Target, backtrace, code_ranges, where
+from .targets import Numbers, Symbols, Target, backtrace, where
 
 NAME = "kwatch trace"
 RING = 1 << 24

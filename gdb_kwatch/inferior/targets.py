@@ -1,5 +1,5 @@
 """What ``kwatch who`` and ``kwatch trace`` watch, and the words for what they find: one place in
-memory with its type, ranges of code by name, and the source behind an address."""
+memory with its type, and the source behind an address."""
 
 from __future__ import annotations
 
@@ -154,81 +154,6 @@ def check_slots(
             f"No hardware slot free for {what}: it needs {len(wanted)} of {SLOTS}, {free} free.\n"
             + session.registry.slots.all_holders()
         )
-
-
-# Ranges of code.
-
-
-def code_ranges(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """The code of functions and libraries, by name.  Raises gdb.GdbError."""
-    found: list[tuple[int, int]] = []
-    for name in names:
-        ranges = function_range(name) or _library(name)
-        if not ranges:
-            raise gdb.GdbError(f'"{name}" is no function and no library of this program.')
-        found += ranges
-    return tuple(found)
-
-
-def function_range(name: str) -> list[tuple[int, int]]:
-    """The code of a function; empty where there is none of that name."""
-    try:
-        if gdbfacts.may_execute():
-            with side_effects.no_calls():
-                value = gdb.parse_and_eval(name)
-        else:  # nothing forbids gdb to call place() now
-            symbol = gdb.lookup_global_symbol(name) or gdb.lookup_static_symbol(name)
-            if symbol is None and not re.fullmatch(r"[\w$.:]+", name):
-                return []
-            value = symbol.value() if symbol is not None else gdb.parse_and_eval(name)
-        if value.type.strip_typedefs().code != gdb.TYPE_CODE_FUNC:
-            return []
-        address = int(value.address)
-    except (gdb.error, TypeError):  # TypeError: a symbol that has no value
-        return []
-    try:
-        block = gdb.block_for_pc(address)
-    except (gdb.error, RuntimeError):
-        block = None
-    while block is not None and block.function is None:
-        block = block.superblock
-    if block is not None and block.start == address:
-        return [(block.start, block.end)]
-    return [(address, _symbol_end(address))]
-
-
-def _symbol_end(start: int) -> int:
-    """Where the linker symbol at ``start`` ends, found by halves: gdb does not tell."""
-    symbol = symbol_of(start)
-
-    def inside(address: int) -> bool:
-        there = symbol_of(address)
-        return there is not None and symbol is not None and there[0] == symbol[0]
-
-    size = 16
-    while size < 1 << 20 and inside(start + size):
-        size *= 2
-    low, high = start, start + size
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (middle, high) if inside(middle) else (low, middle)
-    return high
-
-
-def _library(name: str) -> list[tuple[int, int]]:
-    """The mappings of a file that can be executed: libc, libc.so.6 or its whole path."""
-    found = []
-    with open(f"/proc/{gdb.selected_inferior().pid}/maps") as lines:
-        for line in lines:
-            fields = line.split(None, 5)
-            if len(fields) < 6 or "x" not in fields[1]:
-                continue
-            path = fields[5].rstrip("\n")
-            base = os.path.basename(path)
-            if name in (path, base) or re.match(re.escape(name) + r"(-[\d.]+)?\.so\b", base):
-                start, end = fields[0].split("-")
-                found.append((int(start, 16), int(end, 16)))
-    return found
 
 
 # Source.

@@ -14,7 +14,7 @@ import gdb
 from gdb_kwatch.core.arbiter import NATIVE, NORMAL, Request
 from gdb_kwatch.core.debugreg import Piece
 from gdb_kwatch.core.expression import chooses, tokens_of
-from gdb_kwatch.core.grammar import quoted
+from gdb_kwatch.core.grammar import code_word, quoted
 from gdb_kwatch.core.records import ACCESS_RW, Region
 
 from . import gdbfacts, programs
@@ -203,8 +203,8 @@ class Watch:
     def acting(self) -> list[str]:
         """The options that say what it does at a hit, and whose hits count."""
         words = [] if self.log is None else [f"-log {quoted(self.log)}"]
-        words += [f"-from {name}" for name in self.only]
-        return words + [f"-not-from {name}" for name in self.without]
+        words += [f"-from {code_word(name)}" for name in self.only]
+        return words + [f"-not-from {code_word(name)}" for name in self.without]
 
     def with_acting(self, asked: str | None) -> str | None:
         """The condition for gdb, of the one that the user asked for."""

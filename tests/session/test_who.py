@@ -189,3 +189,39 @@ def test_a_child_that_gdb_follows(session, way):
             line("fork_child.c", "before the fork"): "1",
             line("fork_child.c", "child"): "2",
         }
+
+
+@pytest.mark.parametrize(
+    ("code", "written"),
+    [
+        ("app::Box::put", [2, 4]),
+        ("Box::put", [2, 4]),
+        ("app::Box::put(long)", [4]),
+        ("'app::Box::put(long)'", [4]),
+        ("put", [7]),
+        ("put(int)", [7]),
+        ("app::write", [5, 6]),
+        ("app::write<char>", [6]),
+        ('"app::write<char>(char)"', [6]),
+        ("app::Box::set", [1, 3, 10]),
+        ("main", [1, 3, 10]),
+        ("seldom", [-9, 9]),
+        ("put -from seldom", [-9, 7, 9]),
+    ],
+)
+def test_code_that_one_name_stands_for(session, code, written):
+    with session("whose_code") as gdb:
+        gdb.run_to("main")
+        if code == "app::write" and "not defined" in gdb.cmd(f"info line {code}"):
+            pytest.skip("this gdb wants a template's arguments (10.1)")
+        gdb.cmd("break done")
+        rows = rows_of(gdb.cmd(f"kwatch who app::x -from {code} -json"))
+        assert sorted(int(row["last_new"]) for row in rows) == written
+
+
+@pytest.mark.parametrize("code", ["whose_code.cc:10", "12", "*0x1000", "app::x", "app::nothing"])
+def test_what_is_no_code(session, code):
+    with session("whose_code") as gdb:
+        gdb.run_to("main")
+        answer = gdb.cmd(f"kwatch who app::x -from {code}")
+        assert answer == f'"{code}" is no function and no library of this program.\n'

@@ -69,6 +69,9 @@ LINES = [
     ("-log hit s.a", Request("s.a", log="hit")),
     ('-do "bt 3; p \\"y\\"" s.a', Request("s.a", do='bt 3\np "y"')),
     ("-from f -not-from g -not-from libc s.a", Request("s.a", only=("f",), without=("g", "libc"))),
+    ("-from f<int, long>::g(int, char) s.a", Request("s.a", only=("f<int, long>::g(int, char)",))),
+    ("-from 'f (int)' -from \"g\" s.a", Request("s.a", only=("f (int)", "g"))),
+    ("-from f( s.a", Request("s.a", only=("f(",))),
     # threads and tasks
     ("s.a thread 1", Request("s.a", thread="1")),
     ("s.a thread 1.2", Request("s.a", thread="1.2")),
