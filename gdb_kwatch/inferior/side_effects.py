@@ -78,20 +78,20 @@ def no_calls() -> Iterator[None]:
 
 
 def _permit(word: str) -> None:
-    """Front ends are not told: ``-gdb-set`` makes no ``=cmd-param-changed``, as ``set`` does."""
-    if not _interpreter():
-        gdb.execute(f"set may-call-functions {word}", to_string=True)
-    elif hasattr(gdb, "execute_mi"):  # gdb 14
+    """Front ends are not told: ``-gdb-set`` makes no ``=cmd-param-changed``, as ``set`` does.
+
+    Before gdb 14 they are: an MI command inside another one would send its own ``^done``, with the
+    fields that the other has gathered so far (``captured_mi_execute_command``).
+    """
+    if hasattr(gdb, "execute_mi") and _is_mi():
         gdb.execute_mi("-gdb-set", "may-call-functions", word)
     else:
-        command = f'interpreter-exec {_interpreter()} "-gdb-set may-call-functions {word}"'
-        gdb.execute(command, to_string=True)
+        gdb.execute(f"set may-call-functions {word}", to_string=True)
 
 
 @functools.lru_cache(maxsize=1)
-def _interpreter() -> str:
-    """The MI interpreter that this gdb was started with, "" where it was none."""
+def _is_mi() -> bool:
+    """Whether this gdb was started as MI."""
     with open("/proc/self/cmdline", "rb") as line:
         text = line.read().replace(b"\0", b" ").decode(errors="replace")
-    found = re.search(r"\s--?i(?:n[a-z]*)?[= ](mi\d?)\s", text)
-    return found.group(1) if found else ""
+    return re.search(r"\s--?i(?:n[a-z]*)?[= ]mi\d?\s", text) is not None

@@ -129,6 +129,22 @@ def test_no_setting_is_told_to_have_changed(mi, expression):
     gdb.ask("-break-insert -t go")
     gdb.ask("-exec-run")
     gdb.console(f"kwatch {expression}")
-    assert "may-call-functions" not in gdb.transcript
+    told = re.findall(
+        r'=cmd-param-changed,param="may-call-functions",value="(\w+)"', gdb.transcript
+    )
+    if int(re.search(r"GNU gdb .* (\d+)\.\d", gdb.console("show version")).group(1)) >= 14:
+        assert told == []
+    assert told == ["off", "on"] * (len(told) // 2)
     assert "is on" in gdb.console("show may-call-functions")
     assert 'value="0"' in gdb.ask("-data-evaluate-expression calls")
+
+
+def test_one_answer_to_each_command(mi):
+    """With its own token and fields."""
+    gdb = mi("operators")
+    gdb.ask("-break-insert -t go")
+    gdb.ask("-exec-run")
+    results = re.findall(r"^.*\^.*$", gdb.ask("21-break-watch table.cells[3]"), re.M)
+    assert results == ['21^done,wpt={number="2",exp="table.cells[3]"}']
+    results = re.findall(r"^.*\^.*$", gdb.ask("22-break-watch -a *&table.cells[2]"), re.M)
+    assert results == ['22^done,hw-awpt={number="3",exp="*&table.cells[2]"}']
