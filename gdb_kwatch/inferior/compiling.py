@@ -20,6 +20,7 @@ from gdb_kwatch.core.condition_text import Untold, tokens, type_words
 from gdb_kwatch.core.conditions import INT, UNSIGNED_LONG, Kind, Node, TooComplex
 
 from . import gdbfacts
+from .macros import expanded
 from .operands import (
     NotCompiled,
     Operand,
@@ -129,7 +130,7 @@ class _Parser:
         if language not in ("c", "c++"):
             raise NotCompiled(f"the language is {language}")
         cpp = language == "c++"
-        self.found = tokens(text, cpp)
+        self.found = tokens(expanded(text), cpp)
         self.tokens = [token.text for token in self.found]
         self.kinds = [token.kind for token in self.found]
         self.at = 0

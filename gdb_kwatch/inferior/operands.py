@@ -160,6 +160,8 @@ def named(name: str) -> Operand:
 def _unlisted(name: str) -> Operand:
     """What gdb knows, and `gdb.lookup_symbol` does not find: constants, static members of classes,
     static variables of functions (``function::variable``)."""
+    if "::" not in name and not gdbfacts.may_execute():
+        raise NotCompiled(f"{name} may be a macro")  # see macros.expanded
     try:
         value = gdb.parse_and_eval(name)
     except gdb.error:

@@ -17,20 +17,23 @@ import gdb
 from gdb_kwatch.core.expression import parts_of, tokens_of
 
 from . import gdbfacts
+from .macros import expanded
 
 _FORBIDDEN = "may-call-functions is off"  # call_function_by_hand_dummy, gdb 10 to 18
 
 
 def refuse(expression: str) -> None:
     """Raises gdb.GdbError where it cannot be evaluated without doing something to the program."""
-    if gdbfacts.changes_program(expression):
+    text = expanded(expression)
+    what = expression if text == expression else f"{expression}, which is {text} by a macro,"
+    if gdbfacts.changes_program(text):
         raise gdb.GdbError(
-            f"{expression} has side effects (a call or an assignment), so kwatch does not evaluate "
+            f"{what} has side effects (a call or an assignment), so kwatch does not evaluate "
             "it.  Name the memory itself."
         )
-    if calls_program(expression):
+    if calls_program(text):
         raise gdb.GdbError(
-            f"{expression} calls a function of the program (maybe by an operator that it defines), "
+            f"{what} calls a function of the program (maybe by an operator that it defines), "
             "so kwatch does not evaluate it.\nName the memory itself: a member, or the address "
             "that 'print' shows, as *(TYPE *) ADDRESS."
         )
@@ -38,18 +41,24 @@ def refuse(expression: str) -> None:
 
 def calls_program(expression: str) -> bool:
     """Whether a function of the program would be called for it or for a part of it, be it one that
-    is evaluated only now and then (``a && b[1]``).  Call it at a prompt or in a command."""
-    if not _may_call(expression):
+    is evaluated only now and then (``a && b[1]``), or a macro would do so or assign.  Call it at a
+    prompt or in a command."""
+    text = expanded(expression)
+    if text != expression and gdbfacts.changes_program(text):
+        return True
+    if not _may_call(text):
         return False
     with no_calls():
-        return _calls(expression)
+        return _calls(text)
 
 
 def _may_call(expression: str) -> bool:
-    """Whether gdb has to be asked at all: a name or a member calls nothing, and C has no operators
-    of a program's own, but ``(f) ()``."""
-    tokens = tokens_of(expression)
-    if gdbfacts.language_now() == "c" and "(" not in tokens:
+    """Whether gdb has to be asked at all: a name or a member calls nothing, but in Ada; and C has
+    no operators of a program's own, but ``(f) ()``."""
+    tokens, language = tokens_of(expression), gdbfacts.language_now()
+    if language in ("ada", "auto"):  # auto: gdb before 13
+        return True
+    if language == "c" and "(" not in tokens:
         return False
     return any(not re.match(r"[\w$.:]", token) for token in tokens)
 

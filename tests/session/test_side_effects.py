@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from harness import line
 
 CALLS = "calls a function of the program"
 ASSIGNS = "has side effects (a call or an assignment)"
@@ -64,6 +65,43 @@ def test_a_number_of_a_breakpoint_is_a_number(begun, number):
         assert begun.cmd(f"kwatch {command} {number} {given}") == answer
     begun.cmd("set $mine = 2")
     assert begun.cmd("kwatch verify $mine").startswith("2: z: ")
+
+
+BY_MACRO = (
+    *("NEXT", "PLACE", "-l PLACE", "-size 8 &PLACE", "-size NEXT &place", "who PLACE"),
+    *("who place if NEXT", "trace PLACE", "trace place if PLACE > 1", "last NEXT"),
+)
+
+
+def test_what_a_macro_is_counts(session):
+    """With `gcc -g3` gdb expands the program's macros."""
+    with session("macros") as gdb:
+        gdb.run_to(f"macros.c:{line('macros.c', 'begin')}")
+        for typed in BY_MACRO:
+            out = gdb.cmd(f"kwatch {typed}")
+            assert " by a macro, has side effects (a call or an assignment)" in out, (typed, out)
+            assert (gdb.value("calls"), gdb.value("counter")) == ("0", "0"), typed
+        assert gdb.cmd("kwatch SAME if SAME == TWO").startswith("Hardware watchpoint")
+        gdb.cont()
+        assert (gdb.value("SAME"), gdb.hits()[-1]["hits"][0]["new"]) == ("2", "2")
+
+
+@pytest.mark.parametrize("in_kernel", [True, False])
+def test_a_macro_in_a_condition_is_what_it_is_at_each_hit(session, in_kernel):
+    with session("macros", kernel_conditions=in_kernel) as gdb:
+        gdb.run_to(f"macros.c:{line('macros.c', 'begin')}")
+        gdb.cmd("kwatch place if place > MOST")
+        gdb.cont()
+        assert gdb.value("place") == "7"
+
+
+def test_ada_calls_without_brackets(session, program):
+    with session(program("language_ada")) as gdb:
+        gdb.run_to("language_ada.change")
+        gdb.cmd("up")
+        assert CALLS in gdb.cmd("kwatch twice")
+        assert CALLS in gdb.cmd("kwatch who total if twice > 3")
+        assert gdb.value("total") == "0"
 
 
 def test_no_name_of_code_is_called(begun):
