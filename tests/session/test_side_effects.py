@@ -105,7 +105,9 @@ def test_ada_calls_without_brackets(session, program):
 
 
 def test_no_name_of_code_is_called(begun):
-    for typed in ("-from place() z", "who z -from place()", "trace z -not-from (place)()"):
+    """`place()` is the function's name with its parameters, as `break` takes it."""
+    assert begun.cmd("kwatch -from place() z") == "Hardware watchpoint 2: z\n"
+    for typed in ("-from place()+1 z", "who z -from *place()", "trace z -not-from (*place)()"):
         assert "is no function" in begun.cmd(f"kwatch {typed}")
 
 
