@@ -50,6 +50,10 @@ def set_judged_watch(
     lvalue: Lvalue,
 ) -> tuple[Watch | None, Judged]:
     """One that sees the program only, and has its condition tested in the kernel; or why not."""
+    session.look()
+    if session.registry.slots.no_room(marked_for_perf(lvalue.regions), options.priority):
+        # It may have one later; gdb's own watchpoint waits for it.
+        return None, Judged("no slot was free when it was set")
     try:
         watch, reason, _ = _tried(session, request, text, location, options, lvalue, kernel=False)
     except gdb.GdbError as failed:  # no signal is left by the program

@@ -531,3 +531,18 @@ def test_a_temporary_one_goes_at_a_stop_that_ptrace_made(session):
         assert [out.count("of-b") for out in stops] == [0, 1, 0, 0, 0, 0]
         assert [h["number"] for t in gdb.stops() for h in t["hits"] if h["stop"]].count(3) == 1
         assert list(gdb.list()) == [2]
+
+
+def test_why_gdb_tests_the_condition_of_one_that_had_to_wait(session):
+    with session("users_conditions") as gdb:
+        gdb.run_to("round_over")
+        for place in ("x", "y", "step", "total"):
+            gdb.cmd(f"kwatch {place} if {place} == 123456")
+        assert "waits for a slot" in gdb.cmd("kwatch pointer if pointer == arr + 5")
+        assert judged(gdb, 6) == "in gdb: no slot was free when it was set"
+        gdb.cmd("delete 2")
+        listed = gdb.list()
+        assert listed[6]["state"] == "installed"
+        assert "no slot was free when it was set" in gdb.cmd("kwatch list")
+        gdb.cont()
+        assert [hit["number"] for hit in gdb.stops()[-1]["hits"]] == [6]
