@@ -403,6 +403,9 @@ class KernelHits:
     def at_prompt(self) -> None:
         if not HAS_OBJECTS:
             self._look()
+            self.session.tell()
+            if self.registry.lacks_sentinels():
+                self.registry.serve()
         self.serve()
 
     def _look(self) -> None:
@@ -416,12 +419,14 @@ class KernelHits:
             catchpoint.look()
             if not catchpoint.is_valid():
                 self._lost_catchpoint()
+        gone = False
         for watch in self.arming.watches():
             if isinstance(watch.bp, Listed):
                 watch.bp.look()
             if not watch.bp.is_valid():
                 self.registry.forget(watch)
                 self._settle()
+                gone = True
             elif watch.frame_is_gone():
                 gdb.write(
                     f"\nWatchpoint {watch.number} deleted because the program has left the block "
@@ -430,8 +435,11 @@ class KernelHits:
                 watch.bp.delete()
                 self.registry.forget(watch)
                 self._settle()
+                gone = True
             else:
                 self._was_modified(watch)
+        if gone:
+            self.registry.aim()  # others may have its slots
 
 
 def _global_number(text: str) -> int:

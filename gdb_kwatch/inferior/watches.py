@@ -666,13 +666,21 @@ class Registry:
         if pool is None:
             return
         pool.serve(self._accesses())
-        for sentinel in list(pool.sentinels):
-            piece = sentinel.piece
-            if piece is not None and any(
+        for sentinel in self._too_early(pool):
+            pool.renew(sentinel)
+
+    def _too_early(self, pool: Pool) -> list[Sentinel]:
+        """Those that gdb checks before a watchpoint at their place."""
+        here = list(self.here())
+        return [
+            sentinel
+            for sentinel in pool.sentinels
+            if (piece := sentinel.piece) is not None
+            and any(
                 watch.made > sentinel.made and overlap(watch.regions, piece.address, piece.length)
-                for watch in self.here()
-            ):
-                pool.renew(sentinel)
+                for watch in here
+            )
+        ]
 
     def keep_to_software(self) -> None:
         """At a prompt, where another script or the user allows no hardware watchpoints."""
@@ -680,9 +688,9 @@ class Registry:
             pool.withdraw_accesses()
 
     def lacks_sentinels(self) -> bool:
-        """Whether some could not be made in the event that called for them."""
+        """Whether some could not be made, or put in order, in the event that called for them."""
         pool = self.pool()
-        return pool is not None and pool.lacking
+        return pool is not None and (pool.lacking or bool(self._too_early(pool)))
 
     def _accesses(self) -> int:
         """How many sentinels for accesses there may have to be once what is disabled or waits
