@@ -340,6 +340,9 @@ def in_deletion(bp: gdb.Breakpoint) -> Iterator[None]:
         _deleting = False
 
 
+_breakpoints = gdb.breakpoints  # kwatch's hidden ones too, see `hiding`
+
+
 def may_execute() -> bool:
     """Whether gdb.execute runs nothing else now: in a stop, no breakpoint has commands."""
     if _deleting:
@@ -347,7 +350,7 @@ def may_execute() -> bool:
     if not stopping:
         return True
     # Before gdb 12 not every breakpoint is known to Python.
-    return VERSION >= (12, 0) and not any(bp.commands for bp in gdb.breakpoints() or ())
+    return VERSION >= (12, 0) and not any(bp.commands for bp in _breakpoints() or ())
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from . import by_value, fixed_places, gdbfacts, programs
 from .after_exec import AfterExec
 from .faults import guarded
 from .handlers import Handlers, Part
+from .hiding import Hiding
 from .hooks import Hook
 from .kernel_hits import KernelHits
 from .kernel_traps import Hand
@@ -74,7 +75,7 @@ class Session:
         self.lost_traps = LostTraps(self)
         self.runs = Runs()
         saving = Saving(self.registry)
-        self.parts: list[Part] = [programs.births, self.kernel, self.runs, saving]
+        self.parts: list[Part] = [programs.births, self.kernel, self.runs, saving, Hiding()]
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]

@@ -97,6 +97,8 @@ def churn_memory():
     return 0
 def churn_check(number, settled):
     print("@@%d %s" % (number, json.dumps(churn_facts(churn_wrong(settled)))))
+def churn_listed():
+    return getattr(gdb.breakpoints, "__wrapped__", gdb.breakpoints)()
 def churn_wrong(settled):
     return []
 """
@@ -115,13 +117,15 @@ def churn_watched_execute(command, *rest, **others):
         churn_misdeeds.append("%r is executed in a stop" % command)
     return churn_execute(command, *rest, **others)
 gdb.execute = churn_watched_execute
+def churn_listed():
+    return getattr(gdb.breakpoints, "__wrapped__", gdb.breakpoints)()
 def churn_wrong(settled):
     session = plugin.session
     registry = session.registry
     if not session.connected:
-        left = [b.number for b in gdb.breakpoints() or () if isinstance(b, Sentinel)]
+        left = [b.number for b in churn_listed() or () if isinstance(b, Sentinel)]
         return ["left behind by kwatch off: %s" % left] if left else []
-    there = {b.number: b for b in gdb.breakpoints() or () if isinstance(b, Sentinel)}
+    there = {b.number: b for b in churn_listed() or () if isinstance(b, Sentinel)}
     pooled = {}
     wrong = churn_misdeeds[:]
     churn_misdeeds.clear()

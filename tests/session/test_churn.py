@@ -83,7 +83,7 @@ for i in range({rounds}):
     if i % 50 == 25:
         quiet("tbreak main")
         quiet("run")
-internal = [b.number for b in gdb.breakpoints() if b.number < 0]
+internal = [b.number for b in gdb.breakpoints.__wrapped__() if b.number < 0]
 """,
             timeout=240,
         )

@@ -200,7 +200,7 @@ def test_what_is_put_off_to_the_prompt_is_done_at_the_end_of_a_request(at_main):
     dap = at_main("blamed_unchanged")
     dap.repl("kwatch pair.a")
     dap.repl("kwatch pair.b")
-    dap.repl("python [b.delete() for b in gdb.breakpoints() if b.number < 0]")
+    dap.repl("python [b.delete() for b in gdb.breakpoints.__wrapped__() if b.number < 0]")
     assert "another script has deleted" in dap.output()
     assert dap.cont()["description"] == "pair.a: 0 -> 1, pair.b: 0 (unchanged)"
 

@@ -319,7 +319,7 @@ def test_what_is_put_off_to_the_prompt_is_done_at_the_next_command(client):
     gdb.to_main()
     gdb.ask("-kwatch pair.a")
     gdb.ask("-kwatch pair.b")
-    delete = "python [b.delete() for b in gdb.breakpoints() if b.number < 0]"
+    delete = "python [b.delete() for b in gdb.breakpoints.__wrapped__() if b.number < 0]"
     gdb.ask(f'-interpreter-exec console "{delete}"')
     gdb.ask("-kwatch-list")
     gdb.resume()

@@ -10,7 +10,9 @@ from harness import GDBINIT, line
 from gdb_kwatch.linux import perf_event
 
 # What a script sees of kwatch: breakpoints that are not the user's, and handlers of events.
-INTERNAL = "sum(type(b).__name__ == 'Sentinel' for b in gdb.breakpoints() or ())"
+INTERNAL = "sum(type(b).__name__ == 'Sentinel' for b in LISTED() or ())".replace(
+    "LISTED", "getattr(gdb.breakpoints, '__wrapped__', gdb.breakpoints)"
+)
 
 
 def internal(gdb):

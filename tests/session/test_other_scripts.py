@@ -153,7 +153,7 @@ def test_a_script_that_lists_breakpoints_at_each_event(session):
             "def note(name):\n"
             "    def handler(bp):\n"
             "        events.append((name, bp.number))\n"
-            "        [b.number for b in gdb.breakpoints() if b.is_valid()]\n"
+            "        [b.number for b in gdb.breakpoints.__wrapped__() if b.is_valid()]\n"
             "    return handler\n"
             "for name in ('created', 'modified', 'deleted'):\n"
             "    getattr(gdb.events, 'breakpoint_' + name).connect(note(name))\n"
@@ -168,13 +168,38 @@ def test_a_script_that_lists_breakpoints_at_each_event(session):
         assert ["created", 2] in events and ["deleted", 2] in events
 
 
+def test_a_script_that_lists_breakpoints_finds_the_users_own(session):
+    """The last one, how many, all of them: as in gdb alone, whatever kwatch has hidden."""
+    numbers = "[b.number for b in gdb.breakpoints()]"
+    with session("condition_not_blamed", kernel_conditions=False) as gdb:
+        assert gdb.evaluate(numbers) == []
+        gdb.run_to("main")
+        gdb.cmd("watch pair.a")
+        gdb.cmd("kwatch pair.b if pair.b == -2")
+        internal = 'gdb.Breakpoint("pair.a", type=gdb.BP_WATCHPOINT, internal=True)'
+        number = gdb.evaluate(f"{internal}.number")
+        gdb.cmd("disable 2")
+        assert gdb.evaluate(numbers) == [2, 3, number]  # other scripts' internal ones stay
+        gdb.cmd("python gdb.breakpoints()[-1].enabled = False")
+        assert "pair.b" in gdb.cont()
+        gdb.cmd("kwatch off")
+        assert gdb.evaluate(numbers) == [2, 3, number]
+        assert not gdb.evaluate("hasattr(gdb.breakpoints, '__wrapped__')")
+        gdb.cmd("kwatch on")
+        gdb.cmd("python [b.delete() for b in gdb.breakpoints()]")
+        assert gdb.cmd("kwatch list") == "No hardware watchpoints or breakpoints.\n"
+        gdb.cmd("kwatch pair.a if pair.a == 4")
+        assert len(gdb.run_out()) == 1
+        assert "another script" not in gdb.transcript
+
+
 def test_a_script_that_deletes_all_that_it_did_not_make(session):
     """Even kwatch's own sentinels, behind its back: told or mended, never a crash."""
     with session("condition_not_blamed") as gdb:
         gdb.run_to("main")
         gdb.cmd("kwatch pair.a")
         gdb.cmd("kwatch pair.b if 0")
-        gdb.cmd("python [b.delete() for b in gdb.breakpoints() if b.number < 0]")
+        gdb.cmd("python [b.delete() for b in gdb.breakpoints.__wrapped__() if b.number < 0]")
         gdb.cmd("kwatch list")
         stops = gdb.run_out()
         told = [x for x in gdb.transcript.splitlines() if "kwatch:" in x or "warning:" in x]

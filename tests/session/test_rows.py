@@ -259,7 +259,9 @@ def test_a_library_that_is_unloaded_has_its_names(session, tmp_path):
         found = Counter((r["function"], r["file"], r["line"]) for r in records(gdb, tmp_path))
         assert found == {writer[:3]: 30, own[:3]: 1}
         gdb.cmd("kwatch trace stop")
-        own_ones = "[b.number for b in gdb.breakpoints() if b.number < 0 and b.location]"
+        own_ones = (
+            "[b.number for b in gdb.breakpoints.__wrapped__() if b.number < 0 and b.location]"
+        )
         assert gdb.evaluate(own_ones) == [], "nothing is left in the program"
 
 
