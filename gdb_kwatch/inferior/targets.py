@@ -62,6 +62,21 @@ class Target:
         """What these bytes are."""
         return value_of(self._whole(data), self.type)
 
+    def part(self, address: int, data: bytes) -> bytes | None:
+        """Its own bytes of those that stood at ``address``; None where they are not all there."""
+        at = self.region.address - address
+        if at < 0 or at + self.region.length > len(data):
+            return None
+        return data[at : at + self.region.length]
+
+    def changed(self, old: bytes, new: bytes) -> bool:
+        """Whether its value did: the bits beside a bit-field are others'."""
+        return self._whole(old) != self._whole(new)
+
+    def overlaps(self, address: int, length: int) -> bool:
+        own = self.region
+        return address < own.address + own.length and own.address < address + length
+
     def _whole(self, data: bytes) -> bytes:
         """A bit-field is taken out of the bytes that it is in."""
         if self.bits is None:

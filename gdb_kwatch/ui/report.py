@@ -31,11 +31,10 @@ def count_of(number: int, what: str, several: str = "") -> str:
 def fill_in(trap: Trap) -> None:
     """Print the old and new values of a trap's hits as gdb prints them, where not yet done."""
     for hit in trap.hits:
-        if hit.raw is not None:
+        if hit.raw is not None and hit.old is None:
             value, old, new = hit.raw
             if value is not None:
                 hit.old, hit.new = one_line(value.text(old)), one_line(value.text(new))
-            hit.raw = None
 
 
 def one_line(text: str) -> str:

@@ -103,3 +103,42 @@ def test_changes_of_an_earlier_run_are_told_when_asked_for(session):
         assert found == [("-1", "0", "2", "2"), ("this", "0", "3", "3")]
         gdb.cmd("kill")
         assert rows(gdb.cmd("kwatch history 2")) == [("1", "loop.c:6", "0", "3", "3")]
+
+
+@pytest.mark.parametrize("by", ["kwatch", "kwatch in the kernel", "trace", "stops"])
+def test_the_last_change_of_a_part_and_of_the_whole(session, by):
+    if REFUSED and by not in ("kwatch", "stops"):
+        pytest.skip(REFUSED)
+    if by == "stops" and not REFUSED:
+        command = "kwatch trace whole if whole.high + 1.0 > 0"
+    else:
+        command = {"kwatch": "kwatch -log hit whole", "trace": "kwatch trace whole"}.get(by, "")
+    with session("parts", kernel_conditions=True) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("break done")
+        for one in [command] if command else [f"kwatch whole if whole.{n}" for n in PARTS]:
+            gdb.cmd(one)
+        while "Breakpoint" not in gdb.cont():
+            pass
+        for part, (old, new) in PARTS.items():
+            there = f"parts.c:{line('parts.c', part)}"
+            assert rows(gdb.cmd(f"kwatch last whole.{part}")) == [("1", there, old, new, "")], part
+        assert r"0 '\000'  4 '\004'" in gdb.cmd("kwatch last *(char *) &whole.second")
+        assert "{first = 1, second = 4, low = 2, high = 9}" in gdb.cmd("kwatch last whole")
+
+
+PARTS = {"first": ("0", "1"), "low": ("0", "2"), "high": ("0", "9"), "second": ("0", "4")}
+
+
+def test_the_last_change_of_the_whole_was_one_of_a_part(session):
+    with session("parts") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("break done")
+        gdb.cmd("kwatch whole.second if whole.second == 4")
+        gdb.cmd("kwatch whole.low")
+        while "Breakpoint" not in gdb.cont():
+            pass
+        there = f"parts.c:{line('parts.c', 'second')}"
+        answer = gdb.cmd("kwatch last whole")
+        assert re.search(rf"^\S+ +1 +{there} +whole\.second: 0 +4$", answer, re.M), answer
+        assert "No change of whole.high" in gdb.cmd("kwatch last whole.high")
