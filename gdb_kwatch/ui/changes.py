@@ -128,7 +128,10 @@ class Changes:
         for record, row in zip(trace.store.records(), trace.rows() if wanted else ()):
             if record.source not in wanted or not record.changed:
                 continue
-            texts = of_row(wanted[record.source], record, row)
+            target, values = wanted[record.source], (record.old, record.new)
+            if None not in values and not target.changed(*values):
+                continue  # the bits beside it
+            texts = of_row(target, record, row)
             if texts is not None:
                 thread = row.thread if row.thread is not None else row.lwp
                 yield record.time, thread, row.where, *texts

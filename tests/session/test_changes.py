@@ -142,3 +142,16 @@ def test_the_last_change_of_the_whole_was_one_of_a_part(session):
         answer = gdb.cmd("kwatch last whole")
         assert re.search(rf"^\S+ +1 +{there} +whole\.second: 0 +4$", answer, re.M), answer
         assert "No change of whole.high" in gdb.cmd("kwatch last whole.high")
+
+
+@pytest.mark.skipif(bool(REFUSED), reason=REFUSED)
+def test_the_bits_beside_are_no_change_of_a_traced_one(session):
+    with session("parts") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("break done")
+        gdb.cmd("kwatch whole.low if whole.low == 7")
+        gdb.cmd("kwatch trace whole.low")
+        assert "Breakpoint" in gdb.cont()
+        there = f"parts.c:{line('parts.c', 'low')}"
+        for asked in ("history 3", "last whole.low"):
+            assert rows(gdb.cmd(f"kwatch {asked}")) == [("1", there, "0", "2", "")], asked
