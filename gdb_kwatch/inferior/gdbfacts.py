@@ -145,6 +145,8 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
 
 
 _OFF = re.compile(r"^\s*\d+\.\d+\s+N\*?\s+(0x[0-9a-f]+)", re.M)
+_RECORD = re.compile(r'~"((?:[^"\\]|\\.)*)"\n?')
+_ESCAPED = re.compile(r"\\(?:([0-7]{3})|(.))")
 
 
 def _without_condition(bp: gdb.Breakpoint) -> set[int]:
@@ -167,8 +169,25 @@ def answer(command: str) -> str:
     """What gdb answers to a command.  With ``set trace-commands on`` gdb writes the command before
     it (`print_command_trace`), which is no part of the answer."""
     text: str = gdb.execute(command, to_string=True)
+    if VERSION >= (17, 0) and '~"' in text:
+        text = "".join(map(_unquoted, text.splitlines(keepends=True)))
     first, _, rest = text.partition("\n")
     return rest if first.startswith("+") and first.lstrip("+") == command else text
+
+
+def _unquoted(line: str) -> str:
+    """A line of the answer, which gdb 18 gives to MI commands as records of its console stream:
+    ``~"text\\n"``, other bytes than ASCII's in octal."""
+    found = _RECORD.fullmatch(line)
+    if found is None:
+        return line
+    text = _ESCAPED.sub(_character, found.group(1))
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _character(found: re.Match[str]) -> str:
+    octal, char = found.groups()
+    return chr(int(octal, 8)) if octal else {"n": "\n", "t": "\t", "r": "\r"}.get(char, char)
 
 
 def hardware_allowed() -> bool:

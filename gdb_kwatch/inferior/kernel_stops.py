@@ -42,7 +42,7 @@ class StopSignal:
         self._leaving.disconnect()
         if self._was_passed or filters.why_no_stops():
             return
-        found = _ROW.search(gdb.execute("info signals SIGSTOP", to_string=True))
+        found = _ROW.search(gdbfacts.answer("info signals SIGSTOP"))
         self._was_passed = found is not None and found.group(1) == "Yes"
         if self._was_passed:
             gdb.execute("handle SIGSTOP nopass", to_string=True)

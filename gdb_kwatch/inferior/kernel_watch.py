@@ -55,7 +55,7 @@ class Listed:
     def look(self) -> None:
         """Ask gdb again."""
         try:
-            text = gdb.execute(f"info breakpoints {self.number}", to_string=True)
+            text = gdbfacts.answer(f"info breakpoints {self.number}")
         except gdb.error:
             self.valid = False
             return

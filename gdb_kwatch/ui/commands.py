@@ -18,7 +18,7 @@ import gdb
 
 from gdb_kwatch.core.arbiter import PRIORITIES, priority_of
 from gdb_kwatch.core.grammar import OPTIONS, UsageError, parse
-from gdb_kwatch.inferior import faults, hit_actions
+from gdb_kwatch.inferior import faults, gdbfacts, hit_actions
 from gdb_kwatch.inferior.session import Session
 from gdb_kwatch.inferior.setting import set_watch
 
@@ -669,7 +669,7 @@ def completions(text: str, word: str | None) -> list[str]:
     if offered:
         return offered
     line = f"watch {last}"
-    found = gdb.execute(f"complete {line}", to_string=True).split("\n")
+    found = gdbfacts.answer(f"complete {line}").split("\n")
     start = len(line) - len(word or "")
     return [text[start:] for text in found if text.startswith(line)]
 

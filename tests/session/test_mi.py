@@ -148,3 +148,23 @@ def test_one_answer_to_each_command(mi):
     assert results == ['21^done,wpt={number="2",exp="table.cells[3]"}']
     results = re.findall(r"^.*\^.*$", gdb.ask("22-break-watch -a *&table.cells[2]"), re.M)
     assert results == ['22^done,hw-awpt={number="3",exp="*&table.cells[2]"}']
+
+
+def test_what_gdb_answers_is_understood(mi, tmp_path):
+    """gdb 18 gives a script the records of MI's console stream in place of the text."""
+    gdb = mi("operators")
+    script = tmp_path / "hook.gdb"
+    script.write_text(
+        'define hook-stop\n  echo mine "\\\\303\\n\nend\ndocument hook-stop\nDone.\nend\n'
+    )
+    gdb.console(f"source {script}")
+    before = gdb.console("show user hook-stop")
+    gdb.ask("-break-insert -t go")
+    gdb.ask("-exec-run")
+    assert "calls a function of the program" in gdb.console("kwatch table[3]")
+    gdb.console("kwatch z")
+    inside = '~"  kwatch-internal-hook-stop\\n"\n'
+    assert gdb.console("show user hook-stop").replace(inside, "") == before
+    assert '~"Done.\\n"' in gdb.console("help hook-stop")
+    assert "Error while running hook_stop" not in gdb.ask("-exec-continue")
+    assert 'value="0"' in gdb.ask("-data-evaluate-expression calls")
