@@ -646,10 +646,12 @@ class Session:
         for watch in list(self.registry.here()):
             watch.has_run = True
             silently = watch.access == "execute" or (watch.once and not self._calling)
-            if silently and watch.on and not watch.bp.enabled:
+            if silently and watch.head.on and not watch.bp.enabled:
                 # gdb has disabled it with no event: it was for once, or of a function that another
                 # program does not have (``location_to_sals``).
-                self.registry.switched(watch)
+                self.registry.switched(watch.head)
+                if watch.spans and len(gdb.inferiors()) > 1:
+                    self._elsewhere.connect()
             if watch.access == "execute":
                 continue
             if watch.unchecked:

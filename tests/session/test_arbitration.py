@@ -454,6 +454,24 @@ def test_a_hardware_breakpoint_holds_slots_in_each_inferior(session, program, fi
         assert {entry["state"] for entry in gdb.list().values()} == {"installed"}
 
 
+def test_a_hardware_breakpoint_that_gdb_disables_in_another_inferior(session, program):
+    """With no event: it was to stop a number of times."""
+    with session("simultaneous") as gdb:
+        two_inferiors(gdb, program("simultaneous"))
+        gdb.cmd("delete")
+        gdb.cmd("inferior 1")
+        gdb.cmd("hbreak both")
+        number = int(gdb.value("$bpnum"))
+        gdb.cmd(f"enable count 1 {number}")
+        gdb.cmd("inferior 2")
+        assert f"reakpoint {number}" in gdb.cont()
+        for name in "abcd":
+            gdb.cmd(f"kwatch s.{name}")
+        assert gdb.list()[number]["state"] == "disabled"
+        gdb.cont()
+        assert hit_numbers(gdb.stops()[-1]) == [number + n for n in (1, 2, 3, 4)]
+
+
 def test_kernel_sight_and_all_inferiors_cannot_be_had_together(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
