@@ -178,6 +178,11 @@ class KernelHits:
         with self.registry.own_change():
             watch.put_condition()
 
+    def prioritized(self, watch: Watch) -> None:
+        """The command line in its catchpoint's condition is to say so."""
+        if isinstance(watch, KernelWatch) and self.session.connected:
+            self._put_condition(watch)
+
     def _settle(self) -> None:
         """Arm what is there; where nothing is, leave nothing."""
         self.programs.tidy(self.arming.watches())

@@ -152,6 +152,7 @@ class KernelWatch(Watch):
         self.text = text
         self._location = location
         self.asked = condition
+        self._put: str | None = None  # what `put_condition` has given to gdb
         super().__init__(bp, options, ("kwatch", access))
         # Not by gdb: gdb 16 ends itself where a catchpoint is given a thread (`re_set: Assertion
         # `locations ().size () == 1' failed`, breakpoint.c).
@@ -246,12 +247,13 @@ class KernelWatch(Watch):
 
     def put_condition(self) -> None:
         """Have gdb show and test `call`.  From a command, or in breakpoint_modified."""
-        with gdbfacts.language("c"):  # for the strings
+        with gdbfacts.speaking("c"):  # for the strings
             self.bp.condition = self.call
+        self._put = self.bp.condition
 
     def was_changed(self) -> bool:
         """Whether the user has given another condition; it is taken in."""
-        if self.bp.condition == self.call:
+        if self.bp.condition == self._put:
             return False
         self.asked = self.bp.condition
         if self.asked and self.asked.startswith((f"${FUNCTION}(", f"${BY_USER}(")):

@@ -345,6 +345,7 @@ class Session:
     def prioritize(self, watch: Watch, priority: int) -> None:
         """``kwatch priority``."""
         self.registry.slots.prioritize(watch, priority)
+        self.kernel.prioritized(watch)
         self.settled()
 
     def settled(self) -> None:

@@ -509,6 +509,22 @@ def test_gdbs_own_saving_keeps_all_of_it(session):
         assert gdb.value("a") == "20"
 
 
+def test_another_priority_keeps_the_condition(session):
+    """Nothing is left to be told to gdb in a stop, where a command would run the commands of the
+    breakpoint there (see tripwire.py): the next may be of a stepi that hits nothing."""
+    with loop(session, 50) as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch a if a % 10 == 0")
+        gdb.cmd("commands 2\necho said\\n\nend")
+        gdb.cmd("kwatch priority 2 200")
+        assert '"-p 200 a", "a % 10 == 0")' in gdb.cmd("info breakpoints 2")
+        gdb.cmd("stepi")
+        row = gdb.list()[2]
+        assert (row["priority"], row["condition"]) == (200, "a % 10 == 0")
+        assert "said" in gdb.cont()
+        assert gdb.value("a") == "10"
+
+
 @pytest.mark.parametrize("mode", ["auto", "off"])
 def test_with_k_it_is_gdb_that_tests_whatever_is_set(session, mode):
     with loop(session, 10) as gdb:
