@@ -89,6 +89,8 @@ def parse_again(bp: gdb.Breakpoint) -> bool:
     (``execute_gdb_command``: async_enable_stdin; 10 to 17).
     """
     enabled = bp.enabled
+    if not enabled and _comes_before_a_read(bp):
+        return True
 
     def enable() -> None:
         with suppress(gdb.error):  # parsed, and then there was no slot for it
@@ -101,3 +103,13 @@ def parse_again(bp: gdb.Breakpoint) -> bool:
     if not enabled:
         bp.enabled = False
     return not refused
+
+
+def _comes_before_a_read(bp: gdb.Breakpoint) -> bool:
+    """Where gdb enables a read watchpoint beside one that comes after it, it may take over the
+    other's slot as one for reads alone, which the processor does not have, and ends itself when it
+    gives that back (``swap_insertion``, x86_length_and_rw_bits: 10.1, 13.1 and 16.3)."""
+    if bp.type != gdb.BP_READ_WATCHPOINT:
+        return False
+    reads = (other for other in gdb.breakpoints() or () if other.type == bp.type)
+    return any(other.enabled and other.number > bp.number for other in reads)

@@ -84,3 +84,19 @@ def test_a_location_in_a_library_that_is_to_come(session):
         assert not any("never be hit" in out or "expired" in out for out in outs)
         assert any("New value = 41" in out for out in outs)
         assert any("41" in h["new"] for t in gdb.stops() for h in t["hits"])
+
+
+def test_a_disabled_read_watchpoint_beside_another(session):
+    """What gdb still holds of the library is parsed again; gdb 10 to 16 ended itself for it."""
+    with session("dlopen_global") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("rwatch place")
+        gdb.cmd("rwatch place")
+        gdb.cmd("disable 2")
+        gdb.cmd("break checkpoint")
+        for _ in range(3):
+            assert "Breakpoint 4, checkpoint" in gdb.cont()
+        assert gdb.list()[2]["state"] == "disabled"
+        assert gdb.list()[3]["slots"] == [0]
+        assert len(gdb.run_out()) == 0
+        assert "exited normally" in gdb.ending
