@@ -26,6 +26,7 @@ from .kernel_hits import KernelHits
 from .kernel_traps import Hand
 from .lost_traps import LostTraps
 from .lvalues import frame_or_none
+from .no_changes import NoChanges
 from .runs import Runs
 from .saving import Saving
 from .sentinels import Sentinel, define_functions
@@ -76,6 +77,7 @@ class Session:
         self.runs = Runs()
         saving = Saving(self.registry)
         self.parts: list[Part] = [programs.births, self.kernel, self.runs, saving, Hiding()]
+        self.parts.append(NoChanges(self.registry))
         self._hooks = [
             Hook(f"hookpost-{command}", self.serve) for command in ("watch", "awatch", "rwatch")
         ]
@@ -311,6 +313,8 @@ class Session:
             return
         for watch in self.registry.catch_up():
             self.engine.mend(watch)
+        for watch in self.registry.turned_on_unheard():
+            self.at_change(watch)
         failed, self._resumed = self._resumed, False
         if self._stale:
             # After ``file`` gdb relocates the program when all its events have been sent.

@@ -49,6 +49,7 @@ class Registry:
         self.legs: list[Leg] = []
         self.slots = Arbitration(self.owners, self.follows, self.switch, self.renewed)
         self.changing = False  # kwatch itself changes a breakpoint
+        self.may_keep = False  # a command runs that may change nothing, see no_changes
         self.pools: dict[gdb.Progspace, Pool] = {}
         self.adopting = True
         self.making: Options | None = None  # set while ``kwatch`` runs gdb's own ``watch``
@@ -167,7 +168,7 @@ class Registry:
         elsewhere.
 
         One that waits for a slot is off already, and gdb sends the same event for each change: one
-        after which nothing else is different was ``disable``.
+        after which nothing else is different was ``disable`` (or see `no_changes`).
         """
         bp = watch.bp
         watch.thread = bp.thread
@@ -187,7 +188,8 @@ class Registry:
                     return True
         now, before = bp.enabled, watch.on
         seen, watch.seen = watch.seen, _changeable(bp)
-        if now == before and (now or not watch.enabled or seen != watch.seen):
+        same = self.may_keep or seen != watch.seen
+        if now == before and (now or not watch.enabled or same):
             return False
         if not now and watch.waits:
             self.slots.note(watch, f"{watch.name} is disabled, and waits no longer")
@@ -197,6 +199,25 @@ class Registry:
         self.resolve(watch)
         self.aim()
         return True
+
+    def turned_on_unheard(self) -> list[Watch]:
+        """At a prompt, what gdb has turned on and not told of: where watchpoints are put into the
+        registers at once and no slot is free, ``enable`` ends with an error before the event
+        (`enable_breakpoint_disp`, 10 to 18)."""
+        if not gdbfacts.inserts_at_once():
+            return []
+        if self.forget_hidden():
+            self.aim()
+        return [
+            watch
+            for watch in self.watches.values()
+            if not watch.on
+            and watch.in_registers
+            and not isinstance(watch.bp, gdbfacts.Unlisted)
+            and watch.bp.is_valid()
+            and watch.bp.enabled
+            and self.switched(watch)
+        ]
 
     def turn_off(self, watch: Watch) -> None:
         """``disable`` on the user's behalf."""

@@ -255,6 +255,49 @@ def test_merged_ones_obey_gdbs_commands(session):
         assert sum("= 4321\n" in out for out in stops) == 1
 
 
+def full(gdb):
+    """Two to five are merged, the slots are full, and ten waits."""
+    gdb.run_to("main")
+    for name in ("s.a", "s.b", "s.c", "s.d", "s.e", "x", "y", "z", "*(char *) main"):
+        gdb.cmd(f"kwatch {name}")
+    found = states(gdb)
+    assert (found[2], found[5], found[10]) == ("merged", "merged", "waiting")
+    return found
+
+
+def test_commands_that_change_nothing_disable_nothing(session):
+    with session("one_block") as gdb:
+        before = full(gdb)
+        for command in ("ignore", "condition"):
+            for number in before:
+                gdb.cmd(f"{command} {number}{' 0' if command == 'ignore' else ''}")
+        gdb.python('gdb.execute("ignore 2 0")')
+        assert states(gdb) == before
+        gdb.cmd("ignore 77 0")  # an error
+        gdb.cmd("disable 3")
+        assert "waits no longer" in gdb.cmd("disable 10")
+        assert states(gdb) == {**before, 3: "disabled", 10: "disabled"}
+        gdb.run_out()
+        assert [trap["line"] for trap in gdb.stops()] == [7, 8, 11, 12, 14, 15, 16, 17, 18]
+
+
+@pytest.mark.parametrize("enable", ["enable", "enable once", "enable delete"])
+def test_enable_that_ends_in_an_error_of_gdbs(session, enable):
+    """gdb has turned them on, and says nothing of it but that they could not be inserted."""
+    with session("one_block") as gdb:
+        before = full(gdb)
+        gdb.cmd("set breakpoint always-inserted on")
+        for number in (2, 10):
+            assert "Could not insert" in gdb.cmd(f"{enable} {number}")
+        assert states(gdb) == before
+        assert re.findall(r"^(2|10) .* n ", gdb.cmd("info breakpoints"), re.M) == ["2", "10"]
+        assert gdb.cmd("delete 8") == "kwatch 10 installed\n"
+        gdb.cmd("disable 2")
+        assert states(gdb)[2] == "disabled"
+        gdb.run_out()
+        assert [trap["line"] for trap in gdb.stops()][-1] == 17
+
+
 def test_merge_off(session):
     with session("one_block") as gdb:
         gdb.cmd("set kwatch merge off")
