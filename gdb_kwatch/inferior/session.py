@@ -502,7 +502,7 @@ class Session:
         self._drop_conditions(event.progspace)
         self._stale = bool(self.registry.watches)
         thread = gdbfacts.selected_thread()
-        if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.is_at_exec(thread.ptid[1]):
+        if thread is None or gdbfacts.VERSION[0] >= 17 or not ptrace.stands_at_exec(thread.ptid[1]):
             return
         for watch in list(self.registry.watches.values()):
             if watch.scoped and watch.in_registers and watch.progspace == event.progspace:

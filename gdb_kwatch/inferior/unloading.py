@@ -72,7 +72,7 @@ def _is_unloading(filename: str | None) -> bool:
     main = programs.filename()
     if thread is None or not thread.is_running() or main in (None, filename):
         return False
-    return not ptrace.is_at_exec(thread.ptid[1])
+    return not ptrace.stands_at_exec(thread.ptid[1])
 
 
 _quietly: list[Hook] = []  # one, made when first needed

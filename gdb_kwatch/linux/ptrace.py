@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from signal import SIGTRAP
 
 from gdb_kwatch.core.debugreg import Registers
@@ -20,10 +19,7 @@ PEEKUSER = 3
 POKEUSER = 6
 CONT = 7
 GETSIGINFO = 0x4202
-EVENT_EXEC = 4
-_SIGINFO = 128  # sizeof(siginfo_t)
-_GETSIGINFO = 0x4202
-_EVENT_EXEC = 4  # PTRACE_EVENT_EXEC (linux/ptrace.h)
+EVENT_EXEC = 4  # PTRACE_EVENT_EXEC (linux/ptrace.h)
 _MASK = (1 << 64) - 1
 _DEBUGREG = 848  # offsetof(struct user, u_debugreg)
 _RIP = 128  # offsetof(struct user, regs.rip)
@@ -131,16 +127,6 @@ def poke_debug_register(lwp: int, number: int, value: int) -> bool:
     return bool(call(POKEUSER, lwp, _DEBUGREG + 8 * number, value) == -1)
 
 
-def stands_at_exec(lwp: int) -> bool:
-    """Whether an LWP is stopped because it has called exec (``PTRACE_O_TRACEEXEC``): then si_code
-    is the event's status (``ptrace_event``, ``ptrace_notify``).  False where it cannot be read."""
-    data = ctypes.create_string_buffer(_SIGINFO)
-    if call(GETSIGINFO, lwp, None, ctypes.addressof(data)) == -1:
-        return False
-    signal_number, _, code = struct.unpack_from("<iii", data)
-    return bool(signal_number == SIGTRAP and code == SIGTRAP | EVENT_EXEC << 8)
-
-
 def program_counter(lwp: int) -> int:
     """RIP of a stopped LWP; all ones where it cannot be read."""
     return int(_quick(PEEKUSER, lwp, _RIP, 0))
@@ -151,17 +137,17 @@ def signal_info(lwp: int) -> tuple[int, int]:
     signal."""
     info = (ctypes.c_int * 32)()  # siginfo_t: 128 bytes
     ctypes.set_errno(0)
-    if call(_GETSIGINFO, lwp, None, ctypes.cast(info, ctypes.c_void_p)) == -1:
+    if call(GETSIGINFO, lwp, None, ctypes.cast(info, ctypes.c_void_p)) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), f"LWP {lwp}")
     return info[0], info[2]
 
 
-def is_at_exec(lwp: int) -> bool:
-    """Whether a stopped LWP has just executed a new program: the kernel tells so in si_code, by
-    the event's number above SIGTRAP (ptrace(2), PTRACE_O_TRACEEXEC)."""
+def stands_at_exec(lwp: int) -> bool:
+    """Whether an LWP is stopped because it has called exec (``PTRACE_O_TRACEEXEC``): then si_code
+    is the event's status (``ptrace_event``, ``ptrace_notify``).  False where it cannot be read."""
     try:
-        return signal_info(lwp)[1] >> 8 == _EVENT_EXEC
+        return signal_info(lwp) == (SIGTRAP, SIGTRAP | EVENT_EXEC << 8)
     except OSError:
         return False
 
