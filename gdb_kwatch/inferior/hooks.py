@@ -18,11 +18,13 @@ back before it is needed.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gdb
 
 from . import gdbfacts
+from .faults import guarded
+from .handlers import Handlers
 
 
 class Hook(gdb.Command):
@@ -86,6 +88,42 @@ class Hook(gdb.Command):
             file.write(f"document {self.name}\n{text}\nend\n")
             file.flush()
             gdb.execute(f"source {file.name}", to_string=True)
+
+
+class Around:
+    """Runs ``before`` and ``after`` around some of gdb's commands, named in full (``save
+    breakpoints``).  ``after`` runs at the next prompt as well, for a command that has failed: gdb
+    runs no hook after that one."""
+
+    def __init__(
+        self, commands: Sequence[str], before: Callable[[], None], after: Callable[[], None]
+    ) -> None:
+        self._before, self._after = before, after
+        self._hooks = []
+        for command in commands:
+            prefix, _, name = command.rpartition(" ")
+            for kind, action in ("hook", self._begin), ("hookpost", self._end):
+                self._hooks.append(Hook(f"{prefix} {kind}-{name}".lstrip(), action))
+        self._failed = Handlers(before_prompt=self._end)
+
+    def connect(self) -> None:
+        for hook in self._hooks:
+            hook.install()
+
+    def disconnect(self) -> None:
+        self._end()
+        for hook in self._hooks:
+            hook.uninstall()
+
+    @guarded()
+    def _begin(self) -> None:
+        self._failed.connect()
+        self._before()
+
+    @guarded()
+    def _end(self) -> None:
+        self._failed.disconnect()
+        self._after()
 
 
 def outer_indent_off(shown: list[str]) -> list[str]:

@@ -7,38 +7,19 @@ hits to ignore, and ``condition N`` of one without a condition, send the same.
 
 from __future__ import annotations
 
-from .faults import guarded
-from .handlers import Handlers
-from .hooks import Hook
+from .hooks import Around
 from .watches import Registry
 
-COMMANDS = ("ignore", "condition")
 
-
-class NoChanges:
+class NoChanges(Around):
     """One for a session: the registry knows while such a command runs."""
 
     def __init__(self, registry: Registry) -> None:
+        super().__init__(("ignore", "condition"), self.before, self.after)
         self.registry = registry
-        self._hooks = [Hook(f"hook-{name}", self.before) for name in COMMANDS]
-        self._hooks += [Hook(f"hookpost-{name}", self.after) for name in COMMANDS]
-        self._failed = Handlers(before_prompt=self.after)
 
-    def connect(self) -> None:
-        for hook in self._hooks:
-            hook.install()
-
-    def disconnect(self) -> None:
-        self.after()
-        for hook in self._hooks:
-            hook.uninstall()
-
-    @guarded()
     def before(self) -> None:
         self.registry.may_keep = True
-        self._failed.connect()
 
-    @guarded()
     def after(self) -> None:
         self.registry.may_keep = False
-        self._failed.disconnect()
