@@ -78,11 +78,13 @@ class Work:
         gdb.execute("handle SIGINT nostop noprint pass", to_string=True)
         gdb.execute(f"handle {' '.join(STOPPING)} stop print pass", to_string=True)
         gdb.execute(f"set width {self.wanted['width']}", to_string=True)
+        _know_architecture(int(self.wanted["pid"]))
         try:
             gdb.execute(f"attach {int(self.wanted['pid'])}", to_string=True)
         except gdb.error as error:
             self.tell("not attached", str(error))
             return
+        gdb.execute("set architecture auto", to_string=True)
         self.tell("attached")
         _leave_assembly()
         after: Callable[[], None] | None = None
@@ -205,6 +207,15 @@ class Work:
             return write
         write()  # gdb reads more of the program to print such values
         return _nothing
+
+
+def _know_architecture(pid: int) -> None:
+    """gdb reads from the process what machine it is for only after it has attached; until then it
+    takes it for one of 32 bits, and would put the program counter of a thread that stands behind an
+    `int3` back by one in the lower half alone (save_stop_reason, gdb/linux-nat.c)."""
+    with suppress(OSError), open(f"/proc/{pid}/exe", "rb") as file:
+        if file.read(5) == b"\x7fELF\x02":
+            gdb.execute("set architecture i386:x86-64", to_string=True)
 
 
 def _leave_assembly() -> None:
