@@ -13,7 +13,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import gdb
 
@@ -27,7 +27,26 @@ from .background import Background
 STOPPING = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _LOOK = 0.02
 _DYING = 5.0  # seconds: what is killed has none of its threads stopped, and is not yet gone
+_ROUNDS = 10  # one is enough, but for a program that makes traps which look like gdb's
+_INT3 = b"\xcc"
 _SI_KERNEL, _TRAP_PERF = 0x80, 6  # asm-generic/siginfo.h
+
+
+def _selected_in_turn(threads: Iterable[gdb.InferiorThread]) -> Iterator[gdb.InferiorThread]:
+    selected = gdbfacts.selected_thread()
+    for thread in threads:
+        thread.switch()
+        yield thread
+    if selected is not None:
+        selected.switch()
+
+
+def _step_over_int3() -> None:
+    """A thread whose `int3` gdb has not yet told of stands at that again, as at a breakpoint of
+    gdb's (save_stop_reason, gdb/linux-nat.c): let go there it would execute it twice."""
+    pc = gdb.newest_frame().pc()
+    if gdb.selected_inferior().read_memory(pc, 1)[0] == _INT3:
+        gdb.execute(f"set $pc = {pc + 1}", to_string=True)
 
 
 class Line:
@@ -171,31 +190,51 @@ class AttendedRun(Run):
         gdb.events.stop.connect(self._at_stop)
         gdb.events.exited.connect(self._at_exited)
         try:
-            while self._sent and not self.exited and self.stopped_by != "SIGSTOP":
-                own = self.stopped_by == "SIGTRAP" and self._is_programs_own()
-                gdb.execute("signal SIGTRAP" if own else "continue", to_string=True)
+            self._go_on_to_our_signal()
+            # gdb passes on all SIGTRAPs or none when it detaches; when it goes on it drops those of
+            # watchpoints that are no more.
+            for _ in range(_ROUNDS):
+                if len({own for _, own in self._trapped()}) < 2 or not self._is_at_our_signal():
+                    break
+                gdb.execute("queue-signal 0", to_string=True)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGSTOP)
+                self.stopped_by = ""
+                self._go_on_to_our_signal()
         finally:
             gdb.events.stop.disconnect(self._at_stop)
             gdb.events.exited.disconnect(self._at_exited)
-        if not self.exited and self.stopped_by == "SIGSTOP" and self._is_ours():
+        if self._is_at_our_signal():
             gdb.execute("queue-signal 0", to_string=True)
         if not self.exited:
             self._keep_traps()
 
+    def _go_on_to_our_signal(self) -> None:
+        while self._sent and not self.exited and self.stopped_by != "SIGSTOP":
+            own = self.stopped_by == "SIGTRAP" and self._is_programs_own()
+            gdb.execute("signal SIGTRAP" if own else "continue", to_string=True)
+
+    def _is_at_our_signal(self) -> bool:
+        return not self.exited and self.stopped_by == "SIGSTOP" and self._is_ours()
+
     def _keep_traps(self) -> None:
         """gdb drops SIGTRAP when it detaches; where threads have only the program's own to tell
         of, it is to pass them on."""
-        selected = gdbfacts.selected_thread()
-        own = []
-        for thread in gdb.selected_inferior().threads():
-            thread.switch()
+        trapped = self._trapped()
+        if trapped and all(own for _, own in trapped):
+            for _ in _selected_in_turn(thread for thread, _ in trapped):
+                with contextlib.suppress(gdb.error):
+                    _step_over_int3()
+            gdb.execute("handle SIGTRAP stop print pass", to_string=True)
+
+    def _trapped(self) -> list[tuple[gdb.InferiorThread, bool]]:
+        """The threads that a SIGTRAP has stopped, and whether it is the program's own."""
+        found = []
+        for thread in _selected_in_turn(gdb.selected_inferior().threads()):
             with contextlib.suppress(gdb.error):
                 if int(gdb.parse_and_eval("$_siginfo.si_signo")) == signal.SIGTRAP:
-                    own.append(self._is_programs_own())
-        if selected is not None:
-            selected.switch()
-        if own and all(own):
-            gdb.execute("handle SIGTRAP stop print pass", to_string=True)
+                    found.append((thread, self._is_programs_own()))
+        return found
 
     def _is_programs_own(self) -> bool:
         """Whether a SIGTRAP is one that the program has sent itself, or `int3`: gdb never passes
