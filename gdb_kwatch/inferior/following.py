@@ -73,7 +73,8 @@ class Following:
     def _at_exited(self, event: gdb.ExitedEvent) -> None:
         """gdb tells of a detach and a kill in the same way."""
         pid = event.inferior.pid
-        if _is_there(pid):
+        # gdb leaves no child of its own a zombie whose end it has seen.
+        if not ptrace.is_dead(pid) or _parent(pid) == os.getpid():
             self._forget(pid, LET_GO)
         else:
             self._forget(pid, ENDED if self._running else KILLED)
@@ -93,15 +94,6 @@ class Following:
 
     def close(self) -> None:
         self._handlers.disconnect()
-
-
-def _is_there(pid: int) -> bool:
-    """Whether a process goes on without gdb, or has done so: gdb leaves no child of its own a
-    zombie whose end it has seen."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", errors="replace") as file:
-        state, parent = file.read().rpartition(")")[2].split()[:2]
-        return state not in "ZX" or int(parent) == os.getpid()
-    return False
 
 
 def _parent(pid: int) -> int:
