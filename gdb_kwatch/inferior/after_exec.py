@@ -20,8 +20,7 @@ import gdb
 from gdb_kwatch.core.debugreg import CONTROL, SLOTS, Piece, control_of
 from gdb_kwatch.linux import ptrace
 
-from . import gdbfacts, programs
-from .watch import Watch
+from . import fixed_places, gdbfacts, programs
 from .watches import Registry
 
 
@@ -56,8 +55,8 @@ class AfterExec:
         if pid not in self._unknown or thread is None or not thread.is_stopped():
             return
         watches = list(self.registry.here())
-        if any(w.moves or w.wandering or w.late or _is_nowhere(w) for w in watches):
-            return  # gdb has watched at places that kwatch does not know, or does no more
+        if any(map(fixed_places.is_anywhere, watches)):
+            return
         try:
             held = set(ptrace.debug_registers(thread.ptid[1]).pieces().values())
         except OSError:
@@ -113,11 +112,6 @@ class AfterExec:
         when a static one is (gdb 10 and 18)."""
         filename, pieces = self._empty[pid]
         return pieces if filename == programs.filename() else set()
-
-
-def _is_nowhere(watch: Watch) -> bool:
-    """Whether gdb watches for it where kwatch cannot tell."""
-    return bool(watch.enabled and watch.in_registers and not watch.needs)
 
 
 def _fill(lwp: int, wanted: set[Piece]) -> None:

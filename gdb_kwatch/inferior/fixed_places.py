@@ -56,7 +56,7 @@ def _elsewhere(registry: Registry, watch: Watch, held: set[Piece]) -> int | None
     others = held.difference(*(other.pieces | other.needs for other in here))
     like_it = [piece for piece in others if piece[1:] == own[1:]]
     found = [piece for piece in like_it if _is_relocated(piece, own)]
-    if not found and not any(_is_anywhere(other) for other in here):
+    if not found and not any(map(is_anywhere, here)):
         found = like_it
     return found[0].address if len(found) == 1 else None
 
@@ -66,7 +66,7 @@ def _is_relocated(piece: Piece, own: Piece) -> bool:
     return (piece.address - own.address) % _PAGE == 0
 
 
-def _is_anywhere(watch: Watch) -> bool:
-    """Whether gdb may watch for it at places that kwatch does not know."""
+def is_anywhere(watch: Watch) -> bool:
+    """Whether gdb may watch for it, or have watched, at places that kwatch does not know."""
     nowhere = watch.enabled and watch.in_registers and not watch.needs
     return bool(watch.moves or watch.wandering or watch.late or nowhere)
