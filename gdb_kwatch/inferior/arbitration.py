@@ -205,8 +205,9 @@ class Arbitration:
 
     def used(self, space: gdb.Progspace) -> list[tuple[str, frozenset[Piece]]]:
         """Which of these are kwatch's own, and for what."""
-        if not self.foreign_slots(space):
-            return []
+        return self._users_of(space) if self.foreign_slots(space) else []
+
+    def _users_of(self, space: gdb.Progspace) -> list[tuple[str, frozenset[Piece]]]:
         return [(name, pieces) for name, (of, pieces) in self.users.items() if space in of]
 
     def strangers(self, space: gdb.Progspace) -> int:
@@ -244,7 +245,7 @@ class Arbitration:
         if space in self._at_null:
             # Where a pointer was NULL: a slot of gdb's that is off again and reads 0 looks like
             # one that ptrace was never given, so there seem to be more of others'.
-            known = sum(len(pieces) for of, pieces in self.users.values() if space in of)
+            known = sum(len(pieces) for _, pieces in self._users_of(space))
             found = min(found, max(known, self.foreign_slots(space)))
         if not threads or found == self.foreign_slots(space):
             return False
