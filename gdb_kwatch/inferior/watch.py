@@ -23,6 +23,7 @@ from .sentinels import next_made
 
 if TYPE_CHECKING:
     from .kernel_conditions import Judged
+    from .left_out import Code
 
 KINDS = {
     gdb.BP_WATCHPOINT: ("watch", "write"),
@@ -98,7 +99,7 @@ class Watch:
     log: str | None = None  # the message of a hit, which does not stop then
     only: tuple[str, ...] = ()  # code whose accesses count, by name
     without: tuple[str, ...] = ()
-    code: tuple[int, Any] | None = None  # that code in a process, see left_out
+    code: Code | None = None  # that code in a process
     no_code: tuple[str, ...] = ()  # of these, what is not there (yet)
     acts = False  # `hit_actions` sees to these, in its condition
 
