@@ -7,7 +7,7 @@ The same answers as `conditions.Translation` gives, the same failures as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import conditions as tree
 from .conditions import DIVISION, UNKNOWN, UNREADABLE, Kind, Node, extended
@@ -23,8 +23,7 @@ class Failed(Exception):
         self.reason, self.fault = reason, fault
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """What an access found.
 
     read: memory of the program by address and length; None where it cannot be read

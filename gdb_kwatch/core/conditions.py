@@ -8,7 +8,6 @@ memory that cannot be read), the program leaves the reason and the address, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from . import bpf
@@ -35,22 +34,19 @@ INT, LONG = Kind(4, True), Kind(8, True)
 UNSIGNED, UNSIGNED_LONG = Kind(4, False), Kind(8, False)
 
 
-@dataclass(frozen=True)
-class Number:
+class Number(NamedTuple):
     value: int
     kind: Kind
 
 
-@dataclass(frozen=True)
-class Watched:
+class Watched(NamedTuple):
     """The watched value: ``new``, or ``old``."""
 
     which: str
     kind: Kind
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(NamedTuple):
     """What stands at an address of the program's.
 
     length: so many bytes are read, where it is not the size of ``kind``
@@ -61,8 +57,7 @@ class Load:
     length: int = 0
 
 
-@dataclass(frozen=True)
-class Bits:
+class Bits(NamedTuple):
     """``width`` bits of a number of 64, from ``start`` on: a bit-field, a part of a register."""
 
     node: Node
@@ -71,23 +66,20 @@ class Bits:
     kind: Kind
 
 
-@dataclass(frozen=True)
-class CpuRegister:
+class CpuRegister(NamedTuple):
     """A register of the thread's, by its name in PT_REGS."""
 
     name: str
     kind: Kind
 
 
-@dataclass(frozen=True)
-class ThreadId:
+class ThreadId(NamedTuple):
     """The LWP that made the access."""
 
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class ThreadNumber:
+class ThreadNumber(NamedTuple):
     """One of gdb's numbers for the thread that made the access, by its place in a row of the table
     that the program is given (THREADS); gdb is to decide where the thread is not there."""
 
@@ -95,15 +87,13 @@ class ThreadNumber:
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class Unknown:
+class Unknown(NamedTuple):
     """What only gdb can tell: it is to decide."""
 
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class Convert:
+class Convert(NamedTuple):
     """A cast.
 
     boolean: to a C bool, 1 for all but 0
@@ -116,8 +106,7 @@ class Convert:
     unsure: bool = False
 
 
-@dataclass(frozen=True)
-class Unary:
+class Unary(NamedTuple):
     """``-`` or ``~``, in the kind of its operand."""
 
     operator: str
@@ -128,8 +117,7 @@ class Unary:
         return self.node.kind
 
 
-@dataclass(frozen=True)
-class Binary:
+class Binary(NamedTuple):
     """Arithmetic of two operands of one kind, which is the result's; a shift's right one may be
     of another.
 
@@ -146,8 +134,7 @@ class Binary:
         return self.left.kind
 
 
-@dataclass(frozen=True)
-class Compare:
+class Compare(NamedTuple):
     """``==`` and its like, of two operands of one kind."""
 
     operator: str
@@ -156,14 +143,12 @@ class Compare:
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class Not:
+class Not(NamedTuple):
     node: Node
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class Logic:
+class Logic(NamedTuple):
     """``&&`` or ``||``: the right side is evaluated where it matters."""
 
     operator: str
@@ -172,8 +157,7 @@ class Logic:
     kind: Kind = INT
 
 
-@dataclass(frozen=True)
-class Choose:
+class Choose(NamedTuple):
     """``test ? yes : no``; both of one kind."""
 
     test: Node
@@ -185,8 +169,7 @@ class Choose:
         return self.yes.kind
 
 
-@dataclass(frozen=True)
-class Sequence:
+class Sequence(NamedTuple):
     """``first, then``."""
 
     first: Node
@@ -221,8 +204,7 @@ class TooComplex(ValueError):
     """The condition is nested too deeply, or too long, for a BPF program."""
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """Where a program keeps things.  R6 is the context, R9 the shared memory.
 
     new, old, scratch, temporaries: offsets from R10; temporaries grow downwards

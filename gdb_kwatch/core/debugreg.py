@@ -6,7 +6,6 @@ Bit layouts are those of the Intel SDM, volume 3, "Debug Registers".  The cuttin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 SLOTS = 4
@@ -49,8 +48,7 @@ class Piece(NamedTuple):
     rw: int
 
 
-@dataclass(frozen=True)
-class Registers:
+class Registers(NamedTuple):
     """The debug registers of one LWP, as the kernel has them."""
 
     addresses: tuple[int, int, int, int]

@@ -8,6 +8,7 @@ trace), or keep a row for the instruction (who).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from . import bpf
 from .bpf import R0, R1, R2, R3, R4, R6, R7, R8, R9, R10, Program, Register
@@ -57,8 +58,7 @@ TOP_WORDS = 16
 _OWN_WORDS = 3  # of them, so many that lie in the program's own code tell calls apart
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One watched place, and which of its accesses count.
 
     only, without: ranges of code, [start, end), of which the access must, or must not, be
@@ -89,8 +89,7 @@ class Source:
         return tuple(pieces_of(self.address, self.size, WRITE))
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """What this kernel's BPF can do."""
 
     fetching: bool = True  # atomic operations that answer (Linux 5.12)

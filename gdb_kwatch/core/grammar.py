@@ -7,7 +7,7 @@ ends them; ``thread ID`` may stand before or after the condition.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SWITCHES = ("-w", "-a", "-r", "-l", "-location", "-every", "-t", "-k", "-g")
 VALUED = ("-size", "-p", "-log", "-do", "-from", "-not-from")
@@ -30,8 +30,7 @@ class UsageError(ValueError):
     """What was typed cannot be understood; the text says what is wrong and what to do."""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What ``kwatch`` was asked to set."""
 
     expression: str

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import NamedTuple, Union
 
 __all__ = [
     "Immediate",
@@ -35,22 +35,19 @@ __all__ = [
 REP_GROUP = 64
 
 
-@dataclass(frozen=True)
-class Register:
+class Register(NamedTuple):
     """A register operand, by the name gdb prints, without the `%`."""
 
     name: str
 
 
-@dataclass(frozen=True)
-class Immediate:
+class Immediate(NamedTuple):
     """A constant operand."""
 
     value: int
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The address that a direct jump or call goes to."""
 
     address: int
@@ -76,8 +73,7 @@ class Memory:
 Operand = Union[Register, Immediate, Target, Port, Memory]
 
 
-@dataclass(frozen=True)
-class MemoryAccess:
+class MemoryAccess(NamedTuple):
     """A range of memory that an instruction touched.
 
     address: first byte, or None where the registers that would tell it are overwritten
@@ -97,8 +93,7 @@ class MemoryAccess:
         return self.address < address + length and address < self.address + self.size
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(NamedTuple):
     """A parsed instruction.
 
     mnemonic: as printed, without prefixes

@@ -18,7 +18,7 @@ ones: it may cost milliseconds, and its limits keep it from costing more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gdb
 
@@ -46,8 +46,7 @@ MOST_ARGUMENTS = 256
 NO_BOUNDARY = "no symbol tells where instructions begin here"
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """The instruction that made an access, where it can be told.
 
     address, text: the instruction, in the user's disassembly flavor; None where it is not known
@@ -69,8 +68,7 @@ class Access:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """An instruction that may have made the access.
 
     touches: its operand is on the watched bytes; False: its address cannot be computed any more

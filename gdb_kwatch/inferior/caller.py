@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gdb
 
@@ -22,8 +22,7 @@ _SCRATCH = 64  # bytes: two buffers of 16 since gdb 11, behind room for a breakp
 SYSTEM_CALLS = {b"\x0f\x05": "syscall", b"\xcd\x80": "int $0x80", b"\x0f\x34": "sysenter"}
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """The place in the program from where the kernel was called."""
 
     pc: int

@@ -13,7 +13,6 @@ import re
 import struct
 from collections.abc import Callable, Container
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import gdb
@@ -54,8 +53,7 @@ class Stopped(NamedTuple):
     time: int  # nanoseconds of CLOCK_MONOTONIC
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """Who tests a condition: the kernel where ``reason`` is empty."""
 
     reason: str = ""

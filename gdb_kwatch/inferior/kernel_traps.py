@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gdb
 
@@ -53,8 +53,7 @@ if TYPE_CHECKING:
     from .traps import Stop
 
 
-@dataclass(frozen=True)
-class Elsewhere:
+class Elsewhere(NamedTuple):
     """What the kernel did outside of any system call that can be told."""
 
     text: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gdb
 
@@ -45,8 +45,7 @@ class NotX86(Exception):
     """The program is of another architecture."""
 
 
-@dataclass(frozen=True)
-class Decoded:
+class Decoded(NamedTuple):
     """One instruction in the program; `text` is in the user's disassembly flavor."""
 
     address: int

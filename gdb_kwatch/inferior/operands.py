@@ -7,7 +7,7 @@ reading memory, is known to the kernel; everything else is for gdb.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gdb
 
@@ -31,8 +31,7 @@ class NotCompiled(Exception):
     """The condition is for gdb alone; the text says why."""
 
 
-@dataclass(frozen=True)
-class Operand:
+class Operand(NamedTuple):
     """A value: its tree, or, where it stands in memory, the tree of its address; and gdb's type
     of it, without typedefs and qualifiers.
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import gdb
 
@@ -30,8 +29,7 @@ _MOST = SLOTS * 8
 _RED_ZONE = 128  # below the stack pointer: a leaf function's locals may be there (System V ABI)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One watched place, fixed for as long as the process lives."""
 
     expression: str
@@ -194,7 +192,7 @@ class Symbols:
             if found.line is None and found.function is None:
                 found = _by_line(ip, found)
             if registers and not found.certain and self._touches(found, ip, registers):
-                found = replace(found, certain=True, reason="")
+                found = found._replace(certain=True, reason="")
             self._accesses[(ip, kernel)] = found
         return found
 

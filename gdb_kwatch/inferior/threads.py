@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import gdb
 
@@ -14,8 +14,7 @@ from .session import Session
 from .watch import Watch
 
 
-@dataclass(frozen=True)
-class ThreadSlots:
+class ThreadSlots(NamedTuple):
     """One thread's debug registers, and the owners of each enabled slot."""
 
     inferior: int
@@ -30,8 +29,7 @@ class ThreadSlots:
         return tuple(self.registers.piece(n) for n in range(SLOTS))
 
 
-@dataclass(frozen=True)
-class Armed:
+class Armed(NamedTuple):
     """On how many threads a watchpoint stands in the registers, and in which slots."""
 
     threads: int

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import gdb
 
@@ -70,8 +69,7 @@ class Listener(Protocol):
     def hit(self, row: dict[str, Any]) -> None: ...
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What ``kwatch`` knows of a watchpoint and gdb does not."""
 
     every: bool = False

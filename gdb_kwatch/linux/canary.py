@@ -10,15 +10,14 @@ import ctypes
 import errno
 import os
 import signal
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import ptrace
 
 _WRITE_8_BYTES_DR0 = 1 | 1 << 16 | 2 << 18
 
 
-@dataclass(frozen=True)
-class Canary:
+class Canary(NamedTuple):
     """What became of it.  ``trapped`` is the only good end; ``text`` says it in one line."""
 
     trapped: bool

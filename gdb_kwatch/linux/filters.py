@@ -10,7 +10,6 @@ import os
 import signal
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from gdb_kwatch.core import filters
 from gdb_kwatch.core.bpf import AssemblyError, Program
@@ -40,7 +39,7 @@ def kernel() -> Kernel:
     blocked = None
     with contextlib.suppress(OSError):
         blocked = _place_of_blocked()
-    return replace(_able(), blocked=blocked)
+    return _able()._replace(blocked=blocked)
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,7 +52,7 @@ def _able() -> Kernel:
         ring = bpf.Ring(4096, layout.size)
         maps = {filters.MEMORY: memory.fd, filters.RING: ring.fd}
         for able in _KERNELS:
-            able = replace(able, namespace=_namespace())
+            able = able._replace(namespace=_namespace())
             try:
                 code = filters.recording(Source(0, 8), able, 0, layout).assemble(maps)
                 os.close(bpf.load(code))

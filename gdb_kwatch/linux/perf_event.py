@@ -15,7 +15,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gdb_kwatch.core.debugreg import READ_WRITE, WRITE
@@ -176,8 +175,7 @@ def why_refused(number: int, kernel: bool) -> PerfError:
     return PerfError(number, os.strerror(number))
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A hardware breakpoint as perf takes it: an aligned piece of memory and whom it counts."""
 
     address: int
@@ -410,7 +408,7 @@ class Event:
 
 
 def _without_remove_on_exec(request: Request) -> Request:
-    return replace(request, remove_on_exec=False, threads_only=False)
+    return request._replace(remove_on_exec=False, threads_only=False)
 
 
 def why_not(kernel: bool = True) -> PerfError | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import ptrace
 
@@ -30,8 +30,7 @@ USER32_CS = 0x23
 POLL_CODES = range(1, 7)
 
 
-@dataclass(frozen=True)
-class UserRegisters:
+class UserRegisters(NamedTuple):
     """All of them, by name."""
 
     values: dict[str, int]
@@ -61,8 +60,7 @@ class UserRegisters:
         return tuple(self.values[name] & mask for name in names)
 
 
-@dataclass(frozen=True)
-class SignalInfo:
+class SignalInfo(NamedTuple):
     """What a signal is about: its number, si_code, si_fd where that has one, and the process that
     has sent it where one has."""
 

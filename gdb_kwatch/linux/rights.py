@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
@@ -17,8 +17,7 @@ _SCOPES = {
 }
 
 
-@dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """One line of the doctor's: what was found, whether it is fine, and the remedy if not.
 
     ``needed`` says whether kwatch's main job hangs on it.

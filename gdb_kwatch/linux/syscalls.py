@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from .registers import UserRegisters
 
@@ -243,8 +242,7 @@ RESTARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument; ``path`` is what a descriptor stands for, "" where that cannot be told."""
 
     name: str
@@ -257,8 +255,7 @@ class Argument:
         return {**found, "path": self.path} if self.path else found
 
 
-@dataclass(frozen=True)
-class SystemCall:
+class SystemCall(NamedTuple):
     """A system call that has been made.  ``result`` is None where it is to be made again."""
 
     number: int

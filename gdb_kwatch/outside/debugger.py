@@ -8,8 +8,8 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gdb_kwatch import places
 from gdb_kwatch.outside import probe, processes
@@ -18,8 +18,7 @@ from gdb_kwatch.outside import probe, processes
 QUIET = {"DEBUGINFOD_URLS": "", "TERM": "dumb"}
 
 
-@dataclass(frozen=True)
-class Debugger:
+class Debugger(NamedTuple):
     """A gdb; `python` is the version of the Python in it, None where it has none."""
 
     command: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gdb_kwatch.outside import debugger, libraries, packages, processes, say, setup
 
@@ -15,8 +15,7 @@ OLDEST_GDB, OLDEST_PYTHON = 10, (3, 9)
 ALL_FINE = "Everything kwatch needs is here."
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of the doctor's; `remedy` is what to do where it is not fine."""
 
     fine: bool

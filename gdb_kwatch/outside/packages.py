@@ -11,16 +11,15 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gdb_kwatch.outside import debugger, processes, say
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """Something of the system's: its name for the user, and its Debian package."""
 
     what: str

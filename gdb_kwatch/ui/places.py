@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gdb_kwatch.core.records import ACCESS_RW, KERNEL, USER, Region, Trap
 
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from gdb_kwatch.inferior.kernel_traps import Hand
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """The access itself; where it is not ``certain``, the likeliest (or none), and ``reason``."""
 
     pc: int

@@ -46,8 +46,8 @@ BREAKAGES = {
         "slots hold",
     ),
     "kwatch slots does not say what ptrace says": (
-        "ptrace.debug_registers = lambda lwp, real=ptrace.debug_registers: dataclasses.replace(\n"
-        "    real(lwp), addresses=(real(lwp).addresses[0] ^ 8, *real(lwp).addresses[1:]))",
+        "ptrace.debug_registers = lambda lwp, real=ptrace.debug_registers: real(lwp)._replace(\n"
+        "    addresses=(real(lwp).addresses[0] ^ 8, *real(lwp).addresses[1:]))",
         "kwatch slots says",
     ),
     "descriptors left open": (
@@ -87,7 +87,7 @@ BREAKAGES = {
     ),
 }
 LOADER = """
-import dataclasses, os, sys, time
+import os, sys, time
 import gdb
 sys.path.insert(0, {checkout!r})
 from gdb_kwatch.ui import plugin

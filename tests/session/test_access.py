@@ -19,7 +19,7 @@ WRITE, ACCESS = 1, 3  # the R/W field of DR7
 # Inside gdb. A watchpoint whose value always changes stops at every trap, also at those of a store
 # that changes nothing, which gdb itself passes over.
 DRIVER = f"""
-import dataclasses, gdb, sys
+import gdb, sys
 sys.path.insert(0, {str(ROOT)!r})
 from gdb_kwatch.core.records import Region
 from gdb_kwatch.inferior.access import find_access
@@ -37,7 +37,7 @@ def number(expression):
 
 def located(address, length=8, rw={ACCESS}, live=True, pc=None):
     pc = gdb.newest_frame().pc() if pc is None else pc
-    found = dataclasses.asdict(find_access(pc, [Region(address, length, rw)], live))
+    found = find_access(pc, [Region(address, length, rw)], live)._asdict()
     return dict(found, pc=pc)
 
 def trace(address, length, rw, live=True):
@@ -189,7 +189,7 @@ def test_without_regions_nothing_wrong_is_certain(stopped):
         gdb.cmd("watch watched")
         gdb.cont()
         pc = gdb.evaluate("gdb.newest_frame().pc()")
-        found = gdb.evaluate(f"dataclasses.asdict(find_access({pc}))")
+        found = gdb.evaluate(f"find_access({pc})._asdict()")
         assert found["line"] == line("access_situations.c", "last of its line")
 
 

@@ -6,7 +6,6 @@ import ctypes
 import os
 import struct
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -287,7 +286,7 @@ def test_a_row_for_each_accessing_instruction(word, opened):
 
 
 def test_an_older_kernel_is_served_too(word, opened, monkeypatch):
-    old = replace(linux.kernel(), fetching=False, system_calls=False)
+    old = linux.kernel()._replace(fetching=False, system_calls=False)
     monkeypatch.setattr(linux, "kernel", lambda: old)
     test_a_row_for_each_accessing_instruction(word, opened)
     test_the_old_value_is_the_one_before(word, opened)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -176,7 +174,7 @@ WHOLE = st.sampled_from(
     [*"abc", "s.a", "x == 'if'", 'y["a if b"]', "f(c if d)", "(a + b) * c", "-5", "-x", "$if"]
 )
 REQUESTS = st.builds(
-    Request,
+    lambda **fields: Request(**fields),
     expression=WHOLE,
     access=st.sampled_from(["write", "access", "read"]),
     location=st.booleans(),
@@ -241,8 +239,7 @@ def test_any_line_is_a_request_or_a_usage_error(line):
         return
     assert request.expression == request.expression.strip() != ""
     assert request.condition is None or request.condition == request.condition.strip() != ""
-    for field in dataclasses.fields(request):
-        value = getattr(request, field.name)
+    for value in request:
         assert _is_from(value, line)
 
 

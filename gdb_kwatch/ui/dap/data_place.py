@@ -6,8 +6,7 @@ local, the heap, an address) is ``#N NAME``, and only this session knows the res
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gdb
 
@@ -22,8 +21,7 @@ ACCESSES = ("read", "write", "readWrite")
 _ADDRESS_SIZE = 8
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What a kwatch is to be set on: an expression in a frame (None: in any), or an address with
     ``size`` bytes.  ``pid`` is the process in which it has a meaning; 0: in all."""
 
