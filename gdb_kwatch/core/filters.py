@@ -7,7 +7,7 @@ trace), or keep a row for the instruction (who).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from . import bpf
@@ -211,13 +211,13 @@ class StopLayout:
         return HEAD + self.entries * self.entry
 
 
-@dataclass
 class _Writer:
     """The parts that the programs share."""
 
-    source: Source
-    kernel: Kernel
-    program: Program = field(default_factory=Program)
+    def __init__(self, source: Source, kernel: Kernel) -> None:
+        self.source = source
+        self.kernel = kernel
+        self.program = Program()
 
     def begin(self) -> None:
         """R6 = context, R9 = memory; what the source leaves out goes to ``out``."""

@@ -7,20 +7,21 @@ does kwatch for hits that gdb missed.
 from __future__ import annotations
 
 import string
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gdb
 
 from gdb_kwatch.core.grammar import Request
 
 from . import faults, gdbfacts
-from .code_ranges import code_ranges, function_ranges
 from .kernel_watch import Listed
 from .left_out import left_out
 from .lvalues import UNREADABLE
 from .session import Session
-from .targets import Symbols, where
 from .watch import HIT_COUNTS, Watch
+
+if TYPE_CHECKING:
+    from .symbols import Symbols
 
 # What a message may hold, each as it may be.
 SAMPLE: dict[str, object] = {
@@ -36,18 +37,20 @@ SAMPLE: dict[str, object] = {
 _NOT_FORMATTED = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
-@dataclass
 class Action:
     """Of one kwatch."""
 
-    watch: Watch
-    request: Request
-    symbols: Symbols
-    told: bool = False  # that its message cannot be written
+    def __init__(self, watch: Watch, request: Request, symbols: Symbols) -> None:
+        self.watch = watch
+        self.request = request
+        self.symbols = symbols
+        self.told = False  # that its message cannot be written
 
 
 def check(request: Request) -> None:
     """Before anything is set.  Raises gdb.GdbError."""
+    from .code_ranges import code_ranges, function_ranges  # on first use: it takes time to load
+
     if request.log is not None:
         _check_message(request.log)
     code = (*request.only, *request.without)
@@ -96,6 +99,8 @@ class Actions(gdb.Function):
 
     def add(self, watch: Watch, request: Request) -> None:
         """Put the function into the condition of a new kwatch; its commands after -do."""
+        from .symbols import Symbols  # on first use: it takes time to load
+
         if request.log is not None or ((request.only or request.without) and watch.in_registers):
             self.of[watch.number] = Action(watch, request, Symbols(watch.regions))
             watch.log, watch.only, watch.without = request.log, request.only, request.without
@@ -144,6 +149,8 @@ class Actions(gdb.Function):
         gdb.write(text + "\n")
 
     def _fields(self, action: Action, pc: int) -> dict[str, object]:
+        from .symbols import where
+
         watch = self.session.engine.tested(action.watch)
         lvalue, thread = watch.lvalue, gdbfacts.selected_thread()
         assert thread is not None

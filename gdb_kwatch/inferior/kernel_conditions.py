@@ -26,7 +26,6 @@ from gdb_kwatch.linux import bpf, pages, signals
 from gdb_kwatch.linux import filters as kernel
 
 from . import by_value, gdbfacts
-from .compiling import compiled, places_of
 from .left_out import code_of
 from .lvalues import Lvalue, is_signed
 from .operands import numbers_of
@@ -212,6 +211,8 @@ def judge(mode: str, request: Request, expression: str, location: bool, lvalue: 
     reason = _unfit(request.access, lvalue) or kernel.why_no_stops()
     if reason:
         return Judged(reason)
+    from .compiling import compiled  # on first use: it takes time to load
+
     _, reason = compiled(request.condition, _target(expression, lvalue), afresh=True)
     return Judged(reason)
 
@@ -301,6 +302,8 @@ class Programs:
             watch.judged = self._load(watch, regions[0])
 
     def _load(self, watch: KernelWatch, region: Region) -> Judged:
+        from .compiling import compiled, places_of
+
         lvalue = watch.lvalue
         if watch.sees_kernel:
             # Its accesses are seen in the middle of the call, and gdb looks at its end.

@@ -27,7 +27,6 @@ from gdb_kwatch.core.records import Region
 from gdb_kwatch.linux import ptrace
 
 from . import gdbfacts
-from .access import find_access, touched
 from .handlers import Handlers
 from .lvalues import frame_or_none
 
@@ -118,6 +117,8 @@ class LostTraps:
 
 def touches(pc: int, region: Region) -> bool:
     """Whether the instruction before ``pc`` has touched a region, as far as it can be told."""
+    from .access import find_access, touched  # on first use: it takes time to load
+
     (answer,) = touched(pc, [region], [region])
     if answer is not None:
         return answer

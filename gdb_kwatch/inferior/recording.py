@@ -40,7 +40,8 @@ from .left_out import Ranges, counts
 from .lost_traps import touches
 from .session import Session
 from .setting import set_watch
-from .targets import Numbers, Symbols, Target, backtrace, where
+from .symbols import Symbols, where
+from .targets import Numbers, Target, backtrace
 
 NAME = "kwatch trace"
 RING = 1 << 24

@@ -21,7 +21,8 @@ from gdb_kwatch.core.traces import Store, bar, sparkline
 from gdb_kwatch.inferior.access_conditions import AccessCondition
 from gdb_kwatch.inferior.recording import NAME, ByStops, Trace, recorder
 from gdb_kwatch.inferior.session import Session
-from gdb_kwatch.inferior.targets import Target, check_slots, target_of, where
+from gdb_kwatch.inferior.symbols import where
+from gdb_kwatch.inferior.targets import Target, check_slots, target_of
 
 from . import style
 from .report import count_of

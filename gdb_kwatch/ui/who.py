@@ -21,7 +21,8 @@ from gdb_kwatch.inferior.background import Background
 from gdb_kwatch.inferior.faults import guarded
 from gdb_kwatch.inferior.leaving import before_unloading
 from gdb_kwatch.inferior.session import Session
-from gdb_kwatch.inferior.targets import Numbers, Symbols, Target, check_slots, target_of, where
+from gdb_kwatch.inferior.symbols import Symbols, where
+from gdb_kwatch.inferior.targets import Numbers, Target, check_slots, target_of
 
 from . import style
 from .report import count_of
