@@ -288,8 +288,9 @@ class Arbitration:
         merged = request.merged(watch.progspace)
         came = (merged or request.installed) and not (watch.on or watch.carried)
         watch.carried, watch.pieces = merged, pieces if merged else watch.needs
-        if not request.fixed and watch.enabled:
-            on = request.installed and not merged
+        if watch.enabled and not isinstance(watch.bp, gdbfacts.Unlisted):
+            # One that is left to gdb from now on, and has waited: nobody else turns it on again.
+            on = request.fixed or (request.installed and not merged)
             if on != watch.on:
                 watch.on = on if self.switch(watch, on) else not on
         if came:

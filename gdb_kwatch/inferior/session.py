@@ -346,6 +346,17 @@ class Session:
             self.serve()
         self.tell()
 
+    def adopt(self, adopting: bool) -> None:
+        """``set kwatch adopt``.  What has waited and is gdb's alone now is on again."""
+        waited = [watch for watch in self.registry.watches.values() if watch.waits]
+        self.registry.adopting = adopting
+        self.refresh()
+        for watch in waited:
+            text = "" if watch.waits else self.too_many(watch)
+            if text:
+                self.reporter.warn(text)
+        self.tell()
+
     def prioritize(self, watch: Watch, priority: int) -> None:
         """``kwatch priority``."""
         self.registry.slots.prioritize(watch, priority)

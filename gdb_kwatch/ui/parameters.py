@@ -63,8 +63,7 @@ class Adopt(Setting):
         self.session = session
 
     def get_set_string(self) -> str:
-        self.session.registry.adopting = bool(self.value)
-        self.session.refresh()
+        self.session.adopt(bool(self.value))
         return ""
 
     def get_show_string(self, value: str) -> str:

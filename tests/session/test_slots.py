@@ -98,6 +98,23 @@ def test_a_native_that_is_left_alone_gets_a_warning_at_once(session):
         assert gdb.run_out()
 
 
+def test_a_native_that_waits_is_on_again_when_it_is_left_alone(session):
+    """Nobody else would turn it on: it was listed as installed, and stood nowhere."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        fill(gdb, "watch")
+        assert WAITS.format(6, 1, 0).replace("kwatch", "watch") in gdb.cmd("watch other")
+        out = gdb.cmd("set kwatch adopt off")
+        assert re.search(r"^warning: watchpoint 6 needs 1 of 4", out, re.M), out
+        assert "Could not insert hardware watchpoint" in gdb.cont()
+        gdb.cmd("delete 2")
+        gdb.cmd("stepi")
+        assert gdb.list()[6]["armed"] == 1
+        assert "NOT in the registers" not in gdb.cmd("kwatch verify")
+        gdb.cmd("set kwatch adopt on")
+        assert gdb.list()[6]["state"] == "installed"
+
+
 def test_hardware_breakpoints_hold_slots(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
