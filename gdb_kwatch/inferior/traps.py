@@ -113,6 +113,7 @@ class Engine:
         # whether one asked for a stop because of a fault.
         self.checked: list[Sentinel] = []
         self._judging: Watch | None = None  # its condition is tested here
+        self._ignored = 0  # the number of the one that gdb counted just now, and passes over
         self.blind = False
         self.backwards = False  # a replay goes back
         self._stood: set[int] = set()  # the watchpoints at which the program stands
@@ -221,9 +222,10 @@ class Engine:
         quiet = (history.count, number, thread.num, lwp, pc, key[0], touches, olds, news)
         history.add(quiet)
         self._lwp, self._asked, self._stop, self._quiet = lwp, 0, None, quiet
-        if not plan.simple:
+        if not plan.simple or (olds != news and asked and self._passed_over(touches, olds, news)):
             self._stop = Stop(quiet)
-            self._judge_all(self._stop, quiet, thread)
+            self._judge_all(self._stop, quiet, thread, by)
+        self._ignored = 0
         return True
 
     def in_hand(self, lwp: int, pc: int, since: int) -> Quiet | None:
@@ -260,7 +262,7 @@ class Engine:
         quiet = (self.history.count, number, thread.num, lwp, pc, dr6, touches, olds, news)
         self.history.add(quiet)
         self._lwp, self._asked, self._quiet, self._stop = lwp, 0, quiet, Stop(quiet)
-        self._judge_all(self._stop, quiet, thread)
+        self._judge_all(self._stop, quiet, thread, by)
         return True
 
     def _not_left_out(
@@ -281,12 +283,36 @@ class Engine:
         columns = tuple(zip(*kept))
         return columns[0], columns[1], columns[2]
 
-    def _judge_all(self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread) -> None:
-        """What gdb does not judge itself: the missed ones, and unchanged ones with -every."""
-        for touch, old, new in zip(*quiet[TOUCHES:]):
+    def _passed_over(
+        self, touches: Sequence[Touch], olds: Sequence[Any], news: Sequence[Any]
+    ) -> list[Watch]:
+        """Those that gdb has looked at and took for unchanged, where nobody but a sentinel is asked
+        about a trap: what gdb finds changed it counts at once (`modified`).  Threads run on while
+        gdb decides, so it may have read this value already for the trap before."""
+        found = [
+            touch.watch
+            for touch, old, new in zip(touches, olds, news)
+            if touch.blamed
+            and old != new
+            and touch.access == "write"
+            and touch.number != self._ignored
+            and _gdb_asks_nobody(touch.watch)
+        ]
+        return found if found and len(gdb.selected_inferior().threads()) > 1 else []
+
+    def _judge_all(
+        self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread, by: Sentinel | Watch
+    ) -> None:
+        """What gdb does not judge itself: the missed ones, unchanged ones with -every, and those
+        that it has passed over.  ``by``: who is asked, a watchpoint where gdb has judged that."""
+        columns = quiet[TOUCHES:]
+        passed_over = self._passed_over(*columns) if isinstance(by, Sentinel) else []
+        for touch, old, new in zip(*columns):
             watch: Watch = touch.watch
+            if watch is by:
+                continue
             changed = old != new
-            unseen = watch.every and not changed
+            unseen = watch.every and not changed or watch in passed_over
             if (not touch.blamed or unseen) and self._judge(watch, changed, thread):
                 stop.askers.append(watch)
                 stop.stops.add(watch.number)
@@ -448,6 +474,7 @@ class Engine:
         hits, ignored = bp.hit_count, bp.ignore_count
         counted, spent = hits > watch.gdb_hits, ignored < watch.ignore_count
         watch.gdb_hits, watch.ignore_count = hits, ignored
+        self._ignored = watch.number if spent else 0
         if counted and not spent:
             self._gdb_stops(watch)
         elif not counted and self.registry.switched(watch):
@@ -601,6 +628,13 @@ class Engine:
             if any(p in watch.pieces for p in registers.hits().values() if p.rw != EXECUTE):
                 return True
         return False
+
+
+def _gdb_asks_nobody(watch: Watch) -> bool:
+    """Whether gdb counts each change, or writes its message: there is no condition of the user's,
+    and no rule of a script's."""
+    conditioned = watch.user_condition if watch.log else watch.bp.condition
+    return not conditioned and getattr(watch.bp, "stop", None) is None
 
 
 def _told_apart(

@@ -67,6 +67,31 @@ def test_two_threads_on_one_place(session, command):
         ]
 
 
+@pytest.mark.parametrize("command", ["kwatch", "kwatch -every", "watch"])
+def test_two_threads_at_the_same_time(session, command):
+    """gdb takes many a write for none: the other thread has written since it read the value."""
+    with session("contended", kernel_conditions=False) as gdb:
+        gdb.run_to("main")
+        gdb.cmd(f"{command} place")
+        stops = gdb.run_out(most=300)
+        traps = gdb.hits()
+        assert len(traps) == 200
+        passed = [trap["hits"][0] for trap in traps if not trap["stopped"]]
+        assert not any(hit["changed"] for hit in passed)
+        assert len(stops) == 200 - len(passed)
+        if "-every" in command:
+            assert not passed
+
+
+def test_a_message_for_each_write_of_two_threads_at_the_same_time(session):
+    with session("contended", kernel_conditions=False) as gdb:
+        gdb.run_to("main")
+        gdb.cmd('kwatch -every -log "it was {old}" place')
+        out = gdb.cont()
+        assert "exited normally" in out
+        assert out.count("it was ") == 200
+
+
 def test_eight_threads_twenty_thousand_hits_counted_exactly(session):
     with session("eight_threads", kernel_conditions=False) as gdb:
         gdb.run_to("main")
