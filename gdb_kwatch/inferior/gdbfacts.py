@@ -145,6 +145,7 @@ def code_addresses(bp: gdb.Breakpoint) -> list[int]:
 
 
 _OFF = re.compile(r"^\s*\d+\.\d+\s+N\*?\s+(0x[0-9a-f]+)", re.M)
+_HITS_LEFT = re.compile(r"^\s+disable after (?:next|additional) (\d+) hits", re.M)
 _RECORD = re.compile(r'~"((?:[^"\\]|\\.)*)"\n?')
 _ESCAPED = re.compile(r"\\(?:([0-7]{3})|(.))")
 
@@ -163,6 +164,20 @@ def is_enabled_once(bp: gdb.Breakpoint) -> bool:
         return False  # a script's own, which no command can name
     text = answer(f"info breakpoints {bp.number}")
     return re.search(rf"^{bp.number}\s.*\bdis\s+[yn]\b", text, re.M) is not None
+
+
+def parse_in(bp: gdb.Breakpoint, name: str) -> bool:
+    """Have gdb parse a watchpoint that is enabled anew, in language ``name``; False where it has no
+    meaning in that.  By `enable`, which forgets how many hits are left (``enable count``)."""
+    if bp.number < 0:
+        return False  # a script's own, which no command can name
+    left = _HITS_LEFT.search(answer(f"info breakpoints {bp.number}"))
+    count = f"count {left.group(1)} " if left is not None else ""
+    with language(name):
+        try:
+            return not answer(f"enable {count}{bp.number}")
+        except gdb.error:
+            return True  # parsed, and then there was no slot for it
 
 
 def answer(command: str) -> str:

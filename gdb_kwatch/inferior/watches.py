@@ -187,6 +187,8 @@ class Registry:
                     self.aim()
                     return True
         now, before = bp.enabled, watch.on
+        if now:
+            self._keep_language(watch)
         seen, watch.seen = watch.seen, _changeable(bp)
         same = self.may_keep or seen != watch.seen
         if now == before and (now or not watch.enabled or same):
@@ -199,6 +201,21 @@ class Registry:
         self.resolve(watch)
         self.aim()
         return True
+
+    def _keep_language(self, watch: Watch) -> None:
+        """``enable`` parses in the current language (`enable_breakpoint_disp`; 10 to 18), and all
+        else in the one that the watchpoint was set in (`breakpoint_re_set_one`): until then gdb
+        would watch what a name of C's is to Rust, say, in slots that nobody knows of."""
+        bp, current = watch.bp, gdbfacts.language_now()
+        if watch.access == "execute" or not watch.in_registers or watch.language == current:
+            return
+        places = {region.address for region in watch.regions}
+        if watch.on and places == set(gdbfacts.location_addresses(bp)):
+            return  # before gdb 13 nobody knows
+        if gdb.selected_inferior().pid and gdbfacts.may_execute():
+            with self.own_change():
+                if not gdbfacts.parse_in(bp, watch.language):
+                    gdbfacts.parse_in(bp, current)  # its condition means nothing in the other
 
     def turned_on_unheard(self) -> list[Watch]:
         """At a prompt, what gdb has turned on and not told of: where watchpoints are put into the

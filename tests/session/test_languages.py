@@ -131,6 +131,25 @@ def test_other_programs(session, kind):
         assert told == [[(str(n), str(n + 1)), (str(-n), str(-n - 1))] for n in range(6)]
 
 
+@pytest.mark.parametrize("how", ["enable count 2 2", "disable 2\nenable delete 2"])
+def test_what_is_enabled_in_another_language_stays_where_it_was(session, how):
+    """gdb parses it in the current language then, in which its name may be another variable's."""
+    with session("two_cases") as gdb:
+        gdb.run_to("add")
+        gdb.cmd("kwatch Total")
+        gdb.cmd("set language fortran")
+        for command in how.split("\n"):
+            assert "Cannot enable" not in gdb.cmd(command)
+        shown = gdb.cmd("info breakpoints")
+        assert ("disable after next 2 hits" in shown) == ("count" in how)
+        gdb.cmd("set language auto")
+        gdb.cmd("stepi")
+        held = [s for s in gdb.json("kwatch slots")[0]["slots"] if s["enabled"]]
+        assert [s["address"] for s in held] == [gdb.list()[2]["address"]]
+        gdb.cont()
+        assert gdb.stops()[-1]["hits"][0]["expression"] == "Total"
+
+
 def test_a_watchpoint_keeps_the_language_it_was_set_in(session):
     """gdb parses each again in the language it was set in, whatever the current one is; only
     enabling takes the current one ("Cannot enable watchpoint 2: unexpected token")."""
