@@ -24,7 +24,7 @@ from gdb_kwatch.core.filters import KERNEL, RecordLayout, Source
 from gdb_kwatch.core.grammar import Request
 from gdb_kwatch.core.records import TOUCHES, Quiet
 from gdb_kwatch.core.traces import NO_VALUE, Record, Store
-from gdb_kwatch.linux import bpf, perf_event
+from gdb_kwatch.linux import bpf, perf_event, ptrace
 from gdb_kwatch.linux import filters as kernel
 from gdb_kwatch.linux.filters import Filter
 from gdb_kwatch.linux.perf_event import SAMPLE_IP, SAMPLE_TID, SAMPLE_TIME, Event, Sample
@@ -47,7 +47,7 @@ NAME = "kwatch trace"
 RING = 1 << 24
 # Of a perf ring, one for each thread: most where there are few of them.  What an unprivileged user
 # may lock is little (kernel.perf_event_mlock_kb).
-_PAGES = (512, 128, 32)
+_PAGES = (512, 128, 32, 8, 2)
 _FEW = 16
 _DRAIN = 0.01
 
@@ -232,13 +232,18 @@ class ByPerfRing:
 
     def leave(self, pid: int) -> None:
         self._pids.discard(pid)
-        left = [(number, event) for number, event, of in self.events if of == pid]
-        self.events = [each for each in self.events if each[2] != pid]
-        self._last += [(number, *event.samples()) for number, event in left]
+        self._take_off([each for each in self.events if each[2] == pid])
+
+    def _take_off(self, left: list[tuple[int, Event, int]]) -> None:
+        self.events = [each for each in self.events if each not in left]
+        self._last += [(number, *event.samples()) for number, event, _ in left]
         try:
-            self._hits += sum(event.count() for _, event in left)
+            for _, event, _ in left:
+                hits = event.count()
+                self._hits += hits
+                self._lost += 0 if event.mapped else hits
         finally:
-            for _, event in left:
+            for _, event, _ in left:
                 event.close()
 
     def _put_on(self, pid: int, lwp: int) -> None:
@@ -262,6 +267,8 @@ class ByPerfRing:
         there = {made.lwp for _, made, _ in self.events}
         if not there:
             return
+        # What may be locked for rings is little: those of threads that have ended are given back.
+        self._take_off([each for each in self.events if ptrace.has_ended(each[1].lwp)])
         for inferior in gdb.inferiors():  # gdb 10 does not tell which thread is new
             for thread in inferior.threads() if inferior.pid in self._pids else ():
                 if thread.ptid[1] not in there:
@@ -297,21 +304,18 @@ class ByPerfRing:
         return self._hits + sum(event.count() for _, event, _ in self.events if not event.closed)
 
     def taken(self) -> int:
-        return self._taken + self._lost
+        return self._taken + self.lost()
 
     def lost(self) -> int:
-        return self._lost
+        """Those of threads for which no ring was to be had are among them."""
+        ringless = [e for _, e, _ in self.events if not (e.mapped or e.closed)]
+        return self._lost + sum(event.count() for event in ringless)
 
     def state(self) -> int:
         return 0
 
     def finish(self) -> None:
-        try:
-            self._hits = self.hits()
-        finally:
-            for _, event, _ in self.events:
-                event.close()
-            self.events = []
+        self._take_off(self.events)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # of its counts

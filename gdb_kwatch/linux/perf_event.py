@@ -295,6 +295,11 @@ class Event:
     def closed(self) -> bool:
         return self.fd < 0
 
+    @property
+    def mapped(self) -> bool:
+        """Whether its hits are recorded."""
+        return self._ring is not None
+
     def close(self) -> None:
         """Give the slot back.  A second time does nothing."""
         ring, self._ring = self._ring, None

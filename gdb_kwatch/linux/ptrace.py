@@ -161,6 +161,11 @@ def is_dead(pid: int) -> bool:
     return all(_is_zombie(f"/proc/{pid}/task/{thread}/stat") for thread in threads)
 
 
+def has_ended(lwp: int) -> bool:
+    """Whether a thread runs no more, waited for or not."""
+    return _is_zombie(f"/proc/{lwp}/stat")
+
+
 def _is_zombie(stat: str) -> bool:
     try:
         with open(stat, errors="replace") as file:
