@@ -61,6 +61,8 @@ class Arbitration:
         self.users: dict[str, tuple[set[gdb.Progspace], frozenset[Piece]]] = {}
         # What else is to be done once a watchpoint came or went.
         self.followers: list[Callable[[Watch], None]] = []
+        # And once all have.
+        self.last: list[Callable[[], None]] = []
         self._notes: list[Note] = []
         self.calls: list[Callable[[], None]] = []  # of scripts, to be made in a safe place
         self._cause: Watch | None = None
@@ -272,6 +274,8 @@ class Arbitration:
         try:
             for watch in list(self.owners()):
                 self._carry_out(watch)
+            for follower in self.last:
+                follower()
         finally:
             self._settling = False
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import gdb
 
-from gdb_kwatch.core.debugreg import Piece
+from gdb_kwatch.core.debugreg import SLOTS, Piece
 from gdb_kwatch.linux import perf_event, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 
-from . import by_value, programs
+from . import by_value, gdbfacts, programs
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
@@ -47,6 +47,7 @@ class Arming:
         self._settle = settle
         self.registry.slots.own_events.append(lambda lwp: len(self.events.on(lwp)))
         self.registry.slots.followers.append(self._came_or_went)
+        self.registry.slots.last.append(self.make_way)
 
     # Who there is.
 
@@ -96,16 +97,48 @@ class Arming:
         if number is None:
             return PerfError(errno.EBUSY, reason)
         for thread in inferior.threads():
-            free = slots.free_slots(thread.ptid[1])
-            if free is not None and free < len(pieces - self.events.on(thread.ptid[1])):
-                return NoSlot(errno.ENOSPC, self._why_no_slot(thread.ptid[1], free))
+            lwp = thread.ptid[1]
+            free, own = slots.free_slots(lwp), self.events.on(lwp)
+            if free is None:
+                continue
+            free = min(free, max(self.room(lwp, programs.selected(), pieces) - len(own), 0))
+            if free < len(pieces - own):
+                return NoSlot(errno.ENOSPC, self._why_no_slot(lwp, free))
         return None
+
+    def room(
+        self, lwp: int, space: gdb.Progspace | None, new: frozenset[Piece] = frozenset()
+    ) -> int:
+        """How many of perf's events a thread may have besides the watchpoints of gdb's there are.
+
+        gdb puts these into the lowest registers, and one that ptrace was given once stays reserved
+        (`linux.slots`): where the two are not the same ones, there is less than what is in use
+        lets expect, and gdb could not resume the program any more ("No space left on device").
+        """
+        foreign = self.registry.slots.foreign_slots(space) if space is not None else 0
+        left = max(SLOTS - foreign, 0)
+        # Who is to go for what is ``new`` may still be there.
+        count = min(self._in_registers(space), max(left - len(self.events.on(lwp) | new), 0))
+        try:
+            return max(left - slots.reserved_with(lwp, count, gdbfacts.inserts_at_once()), 0)
+        except OSError:
+            return SLOTS
+
+    def _room_in(self, watch: Watch) -> int:
+        lwps = [lwp for lwp, _ in self.threads_of(watch)]
+        return min((self.room(lwp, watch.progspace) for lwp in lwps), default=SLOTS)
+
+    def _in_registers(self, space: gdb.Progspace | None) -> int:
+        """How many slots gdb's own watchpoints of a program take."""
+        found = [w for w in self.registry.owners() if w.in_registers and w.progspace == space]
+        return len({piece for w in found if w.enabled and not w.waits for piece in w.pieces})
 
     def _why_no_slot(self, lwp: int, free: int) -> str:
         text = f"{free} of 4 free on LWP {lwp}"
         try:
-            held = slots.reserved(lwp)
             own = len(self.events.on(lwp))
+            count = min(self._in_registers(programs.selected()), SLOTS - own)
+            held = min(slots.reserved_with(lwp, count), SLOTS - own)
         except OSError:
             return text
         others = max(4 - free - held - own, 0)
@@ -147,7 +180,7 @@ class Arming:
         wanted: dict[int, set[Piece]] = {}
         self._share_sight()
         for watch in self.all():
-            if not (watch.armed and watch.enabled):
+            if not (watch.armed and watch.enabled) or watch in self._disabled:
                 continue
             for lwp, thread in self.threads_of(watch):
                 wanted.setdefault(lwp, set()).update(self.perf_pieces(watch))
@@ -175,7 +208,7 @@ class Arming:
         """Kernel sight takes the slots that are left, and says so."""
         if self.sight.catchpoint is None:
             return
-        new, without = self.sight.share_out()
+        new, without = self.sight.share_out(self._room_in)
         for watch in new:
             gdb.write(
                 f"{watch.mention}: the kernel's accesses are seen too, by "
@@ -216,13 +249,43 @@ class Arming:
             if watch.in_registers or watch.waits:
                 self.rearm()
                 return
-            watch.reason = str(error.strerror)
-            self.registry.slots.drop_notes(watch)
-            self.registry.slots.note(
-                watch, f"{watch.name} could not be installed again and is disabled: {watch.reason}"
-            )
-            self._disabled.append(watch)
-            self._disabling.connect()
+            self._give_up(watch, f"could not be installed again and is disabled: {error.strerror}")
+
+    def _give_up(self, watch: Watch, what: str) -> None:
+        watch.reason = what.split(": ", 1)[1]
+        self.registry.slots.drop_notes(watch)
+        self.registry.slots.note(watch, f"{watch.name} {what}")
+        self._disabled.append(watch)
+        self._disabling.connect()
+
+    def make_way(self) -> None:
+        """Have those go, the weakest first, that would keep gdb from resuming the program: see
+        `room`."""
+        if not self.events.lwps():
+            return
+        sighted = [watch for watch in self.all() if watch.sight]
+        if any(self._too_full(watch) is not None for watch in sighted):
+            self.rearm()  # kernel sight takes what is left
+        for watch in sorted(self.watches(), key=lambda watch: (watch.priority, -watch.number)):
+            if not (watch.armed and watch.enabled) or watch in self._disabled:
+                continue
+            lwp = self._too_full(watch)
+            if lwp is not None and not self.events.is_unread(self.perf_pieces(watch)):
+                self._give_up(
+                    watch,
+                    f"gave up its slot and is disabled: beside it gdb could not resume LWP {lwp}, "
+                    "where ptrace keeps what gdb's watchpoints have used until the thread ends",
+                )
+                self.rearm()
+
+    def _too_full(self, watch: Watch) -> int | None:
+        """A thread of its program's with more of perf's events than there is `room` for."""
+        pieces = self.perf_pieces(watch)
+        for lwp, _ in self.threads_of(watch):
+            on = self.events.on(lwp)
+            if pieces & on and len(on) > self.room(lwp, watch.progspace):
+                return lwp
+        return None
 
     @guarded()
     def _disable(self, event: Any = None) -> None:
@@ -235,6 +298,8 @@ class Arming:
             if watch.bp.is_valid():
                 reason = watch.reason
                 self.registry.turn_off(watch)
+                if isinstance(watch.bp, Listed):
+                    self.registry.switched(watch)  # no event tells of it
                 watch.reason = reason
         self._settle()
 

@@ -401,6 +401,7 @@ class KernelHits:
             except gdb.GdbError as error:
                 self.session.tell_once(str(error))
         self._settle()
+        self.arming.make_way()
         self.serve()
         self.stop_signal.owe()
 
@@ -411,6 +412,7 @@ class KernelHits:
             self.session.tell()
             if self.registry.lacks_sentinels():
                 self.registry.serve()
+        self.arming.make_way()
         self.serve()
 
     def _look(self) -> None:

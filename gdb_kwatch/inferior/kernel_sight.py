@@ -80,9 +80,10 @@ class Sight:
         with gdbfacts.language("c"):
             self.catchpoint.condition = CONDITION
 
-    def share_out(self) -> tuple[list[Watch], list[Watch]]:
+    def share_out(self, room: Callable[[Watch], int]) -> tuple[list[Watch], list[Watch]]:
         """Give the slots that are left to candidates, by number; those that are new to it, and
-        those that are left without."""
+        those that are left without.  ``room``: for how many of perf's events there is any in the
+        program of one."""
         for watch in self.registry.watches.values():
             watch.sight = frozenset()
         new, without = [], []
@@ -93,7 +94,8 @@ class Sight:
         for watch in self.candidates() if self.catchpoint is not None else ():
             pieces = marked_for_perf(watch.regions, kernel_only=True)
             held = len(used[watch.progspace]) + self.registry.slots.foreign_slots(watch.progspace)
-            if held + len(pieces) > SLOTS:
+            by_perf = sum(bool(p.rw & BY_PERF) for p in used[watch.progspace] | pieces)
+            if held + len(pieces) > SLOTS or by_perf > room(watch):
                 without.append(watch)
                 continue
             used[watch.progspace] |= pieces

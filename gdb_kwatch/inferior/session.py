@@ -436,7 +436,8 @@ class Session:
             self._stale = bool(self.registry.watches)
             return
         if event.new_objfile.progspace == programs.selected():
-            self.refresh()
+            with self.registry.close_together():
+                self.refresh()
             if self.registry.watches:
                 self.tell_limits()
         self.registry.serve()

@@ -18,7 +18,17 @@ from gdb_kwatch.linux import ptrace
 
 from . import fixed_places, gdbfacts, programs
 from .arbitration import Arbitration
-from .lvalues import Lvalue, NotWatchable, Way, come_to, in_frame, raw, resolve, unreadable
+from .lvalues import (
+    Lvalue,
+    NotWatchable,
+    Way,
+    come_to,
+    frame_or_none,
+    in_frame,
+    raw,
+    resolve,
+    unreadable,
+)
 from .plans import Plan, make_plan
 from .sentinels import Pool, Sentinel
 from .side_effects import calls_program
@@ -677,6 +687,27 @@ class Registry:
             for state in (False, True):
                 for watch in on:
                     watch.bp.enabled = state
+
+    @contextmanager
+    def close_together(self) -> Iterator[None]:
+        """In an event of a program that gdb resumes at once, its watchpoints inserted: where some
+        of them go, have the others move up, while the registers that these were meant for are not
+        reserved yet.  Each resume after a stop takes DR0 and those that follow; what ptrace were
+        given besides would be lost to perf until the thread ends (`linux.slots`)."""
+        before = {watch for watch in self.here() if watch.on}
+        yield
+        if all(watch.on for watch in before) or not self.slots.perf_is_there():
+            return
+        pool = self.pool()
+        if pool is None or frame_or_none() is None:
+            return  # gdb might refuse to turn them on again
+        pool.aim(())
+        for watch in [w for w in self.here() if w.on and w.in_registers and w.head is w]:
+            with gdbfacts.speaking(watch.language) as spoken:
+                if spoken and watch.bp.is_valid() and not isinstance(watch.bp, gdbfacts.Unlisted):
+                    self.switch(watch, False)
+                    watch.on = self.switch(watch, True)
+        self.aim()
 
     def _wanted(self, space: gdb.Progspace) -> set[Piece]:
         armed = [

@@ -51,6 +51,19 @@ def reserved(lwp: int) -> int:
     return sum(address != 0 or slot in on for slot, address in enumerate(registers.addresses))
 
 
+def reserved_with(lwp: int, count: int, stay: bool = False) -> int:
+    """How many ptrace will have reserved once ``count`` pieces are in the registers of a stopped
+    thread: each takes the lowest register that is free (``x86_insert_aligned_watchpoint``), also
+    where ptrace has kept others.  ``stay``: what is in them now is not taken out before.  Raises
+    OSError where the thread cannot be read."""
+    registers = ptrace.debug_registers(lwp)
+    on = set(registers.pieces())
+    kept = on | {slot for slot, address in enumerate(registers.addresses) if address}
+    inserted = on if stay else set()
+    vacant = [slot for slot in range(SLOTS) if slot not in inserted]
+    return len(kept.union(vacant[: max(count - len(inserted), 0)]))
+
+
 def foreign(lwp: int, own: int = 0) -> int | None:
     """How many slots are held by others than ptrace and ``own`` events of perf's; None where it
     cannot be told.  Raises OSError where the thread cannot be read."""

@@ -269,6 +269,55 @@ def test_slots_that_ptrace_keeps_are_told(session):
         assert left(gdb) == "0 0 False"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_registers_that_ptrace_keeps_do_not_keep_gdb_from_resuming(session, first):
+    """ptrace has DR2 and DR3, and from the next stop on gdb takes DR0 and DR1 for the same two
+    watchpoints: beside a slot of perf's there are too few, and each resume failed."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set breakpoint always-inserted on")
+        for place in ("s.a", "s.b", "s.c", "s.d"):
+            gdb.cmd(f"kwatch {place}")
+        gdb.cmd("delete 2 3")
+        if first:
+            assert "(user and kernel)" in gdb.cmd("kwatch -k other")
+        gdb.cmd("stepi")
+        assert gdb.list()[4]["slots"] == [2], gdb.list()
+        gdb.cmd("set breakpoint always-inserted off")
+        if first:
+            gdb.cmd("stepi")
+            said = r"^kwatch 6 gave up its slot and is disabled: beside it gdb could not resume LWP"
+            assert re.search(said, gdb.transcript, re.M)
+            assert gdb.list()[6]["state"] == "disabled"
+        else:
+            answer = gdb.cmd("kwatch -k other")
+            assert "4 by ptrace, which keeps what gdb's watchpoints have used" in answer
+        assert len(gdb.run_out()) == 2
+        assert [numbers(trap) for trap in gdb.hits()][:2] == [[4, 5], [4, 5]]
+        assert "No space left" not in gdb.transcript
+
+
+def test_gdbs_own_that_goes_while_the_program_starts_leaves_no_gap(session, program):
+    """One of four slots is perf's.  Where a pointer leads nobody knows at the start, so that one
+    stands in DR0 and DR1, and gives them up in an event in which gdb does not stop: the others
+    must not stay behind it, for from the first stop on gdb takes DR0."""
+    with session("churn") as gdb:
+        gdb.run_to("poke")
+        gdb.cmd("kwatch -k -l place[1]")
+        assert "waits for a slot" in gdb.cmd("kwatch *heap + beta")
+        gdb.cmd("kwatch s.a + s.b")
+        gdb.cmd("kill")
+        gdb.cmd(f"file {program('churn')}")
+        gdb.run_to("poke")
+        rows = gdb.list()
+        assert [rows[n]["state"] for n in (2, 4)] == ["installed", "installed"], rows
+        assert rows[4]["slots"] == [0, 1]
+        for _ in range(3):
+            gdb.cmd("stepi")
+        assert gdb.list()[4]["slots"] == [0, 1]
+        assert "No space left" not in gdb.transcript
+
+
 def test_gdbs_own_watch_with_kernel_sight(session):
     """Three watchpoints: one slot is left, so the first one has sight by a counter of perf's, and
     what the same call does to the others is told by value, in the same trap."""

@@ -271,6 +271,19 @@ def test_what_ptrace_used_stays_reserved(make, count):
 
 
 @needs_perf
+def test_what_ptrace_will_have_reserved_depends_on_which_registers_come_next(make, opened):
+    pid = make()
+    for n in (2, 3):
+        assert not ptrace.poke_debug_register(pid, n, ADDRESS + 8 * n)
+    assert not ptrace.poke_debug_register(pid, 7, 1 << 4 | 1 << 6 | 0x9 << 24 | 0x9 << 28)
+    assert [slots.reserved_with(pid, n) for n in range(5)] == [2, 3, 4, 4, 4]
+    assert [slots.reserved_with(pid, n, stay=True) for n in range(5)] == [2, 2, 2, 3, 4]
+    opened(Request(ADDRESS, 8, WRITE, kernel=False, disabled=True), pid)
+    assert not ptrace.poke_debug_register(pid, 0, ADDRESS)
+    assert ptrace.poke_debug_register(pid, 1, ADDRESS)  # the kernel has no fifth
+
+
+@needs_perf
 def test_a_perf_user_on_the_thread_is_foreign(make, opened):
     pid = make()
     set_slots(pid, 1)
