@@ -218,6 +218,19 @@ def inserts_at_once() -> bool:
     )
 
 
+def can_enable() -> bool:
+    """Whether gdb can turn a watchpoint on now.  Before gdb 16 that takes a frame
+    (``update_watchpoint``); where the selected thread has ended, or runs, gdb prints that it
+    cannot, by the watchpoint's number, and raises nothing (``enable_breakpoint_disp``)."""
+    if VERSION >= (16, 0) or not gdb.selected_inferior().pid:
+        return True
+    try:
+        gdb.selected_frame()
+    except gdb.error:
+        return False
+    return True
+
+
 def symbol_at(address: int) -> str | None:
     """gdb's ``info symbol``: the static symbol that holds ``address``, None outside of any."""
     try:

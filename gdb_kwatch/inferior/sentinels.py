@@ -33,7 +33,7 @@ import gdb
 from gdb_kwatch.core.debugreg import READ_WRITE, SLOTS, WRITE, Piece
 
 from . import programs
-from .gdbfacts import memory_lvalue
+from .gdbfacts import can_enable, memory_lvalue
 
 # Raised by each evaluation of a write sentinel, and by whoever asks.
 tick = count(1).__next__
@@ -149,12 +149,12 @@ class Sentinel(gdb.Breakpoint):
         self._switch_on()
 
     def _switch_on(self) -> None:
-        if self.piece is None or not self.slot.holds:
+        if self.piece is None or not self.slot.holds or not can_enable():
             return
         try:
             self.enabled = True
         except gdb.error:
-            return  # 10.1 and 13.1 while the selected thread runs; the next stop tries again
+            return  # the next stop tries again
         self.on = self.type != gdb.BP_WATCHPOINT
         if not self.on:
             # Software: gdb would single-step the program for it (can-use-hw-watchpoints 0).

@@ -236,6 +236,11 @@ class Watch:
         return self.options is not None and self.options.everywhere
 
     @property
+    def is_watchpoint(self) -> bool:
+        """One of gdb's own kind, which it evaluates when it is turned on."""
+        return self.in_registers and self.access != "execute"
+
+    @property
     def spans(self) -> bool:
         """Whether it has places in other programs too, for which it takes slots there: gdb puts a
         hardware breakpoint into each that has its function or line."""

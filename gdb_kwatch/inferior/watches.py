@@ -68,7 +68,8 @@ class Registry:
         # Made anew after each `aim`.
         self.plans: dict[tuple[int, tuple[int, ...]], Plan] = {}
         self.let_go: set[Piece] = set()  # by those deleted or disabled since the last stop
-        # What needs another language than the current one, and is to be done at the next prompt.
+        # What needs another language than the current one, or a thread that stands: it is to be
+        # done at the next prompt.
         self.later: set[Watch] = set()
         self._parked: dict[int, Watch] = {}  # by id(bp), which the Watch keeps alive
 
@@ -265,12 +266,12 @@ class Registry:
             self.changing = before
 
     def switch(self, watch: Watch, on: bool) -> bool:
-        """Turn its gdb.Breakpoint on or off; False where gdb refuses now (10.1 and 13.1 while the
-        selected thread runs: the next stop tries again)."""
+        """Turn its gdb.Breakpoint on or off; False where gdb refuses now (see `can_enable`: the
+        next stop or prompt where it can tries again)."""
         if not watch.bp.is_valid():
             return False
         with self.own_change(), suppress(gdb.error), gdbfacts.speaking(watch.language) as spoken:
-            if spoken or not on:
+            if not on or (spoken and (not watch.is_watchpoint or gdbfacts.can_enable())):
                 watch.turn(on)
             else:
                 self.later.add(watch)

@@ -42,3 +42,25 @@ def test_enabled_for_one_stop(session):
         assert [entries[n]["state"] for n in (2, 3)] == ["disabled", "disabled"]
         gdb.cmd("stepi")  # the registers are written when a thread is resumed
         assert not any(slot["enabled"] for slot in gdb.json("kwatch slots")[0]["slots"])
+
+
+def test_a_slot_comes_free_while_no_thread_can_be_asked(session):
+    """The selected thread has ended and gdb, alone with it, waits for nobody: before gdb 16 it
+    turns no watchpoint on then, and says so of each by its number, kwatch's hidden ones too."""
+    with session("churn") as gdb:
+        if gdb.evaluate("gdb.VERSION").startswith("10."):
+            pytest.skip("gdb 10 waits for ever, for a thread that it has not resumed")
+        gdb.cmd("break worker")
+        gdb.cmd("run threads")
+        gdb.cmd("delete 1")
+        gdb.cmd("set scheduler-locking on")
+        for member in "abcd":
+            gdb.cmd(f"watch s.{member}")
+        assert "kwatch 6 waits" in gdb.cmd("kwatch -a alpha")
+        assert "No unwaited-for children left" in gdb.cont()
+        assert "Cannot enable" not in gdb.cmd("delete 2")
+        gdb.cmd("set scheduler-locking off")
+        gdb.cmd("thread 1")
+        assert "watchpoint 6: alpha" in gdb.cont()
+        assert gdb.list()[6]["slots"]
+        assert "Cannot enable" not in gdb.transcript
