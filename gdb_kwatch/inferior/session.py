@@ -350,7 +350,7 @@ class Session:
         """``set kwatch adopt``.  What has waited and is gdb's alone now is on again."""
         waited = [watch for watch in self.registry.watches.values() if watch.waits]
         self.registry.adopting = adopting
-        self.refresh()
+        self.refresh(moved=True)
         for watch in waited:
             text = "" if watch.waits else self.too_many(watch)
             if text:
@@ -422,7 +422,7 @@ class Session:
         self._mending.disconnect()
         self._robbed = False
         self.registry.make_pool()
-        self.refresh()
+        self.refresh(moved=True)
         self.registry.serve()
 
     @guarded()

@@ -528,6 +528,11 @@ class Registry:
             regions = (Region(gdbs[0], regions[0].length, watch.rw),)
             if lvalue.fixed:
                 lvalue.address = gdbs[0]
+        elif not {region.address for region in regions}.issuperset(gdbs):
+            # These are of the last resume, and the way leads elsewhere since: they tell nothing of
+            # what gdb will take next.
+            watch.unchecked = True
+            regions = watch.kept(regions)
         elif any(region.address in gdbs for region in regions):
             watch.passed_over = {n for n, r in enumerate(regions) if r.address not in gdbs}
             regions = watch.kept(regions)
