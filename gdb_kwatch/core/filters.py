@@ -33,7 +33,8 @@ LAST_IP = 96
 LAST_THREAD = 104
 LAST_OLD = 112  # VALUE_MOST bytes; what it was then stands at OLD
 LEFT_OUT = 144  # accesses by code or threads that do not count
-SEEN = 152  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
+RUNS = 152  # with `Source.own_reads`: how often the program was run
+SEEN = 160  # for each CPU: which access was the last one (`_Writer.once`), and its pieces so far
 CPUS = 256  # beyond these, CPUs share an entry
 HEAD = SEEN + 16 * CPUS
 
@@ -66,6 +67,7 @@ class Source(NamedTuple):
     bits: of a bit-field, its first bit and their number; only they count as the value then
     program: the ranges of the program's own code, by which calls of the kernel are told apart
     thread: process and thread; the accesses of its other threads do not count
+    own_reads: the program's own reads of the value trap as well, and do not count
     """
 
     address: int
@@ -77,6 +79,7 @@ class Source(NamedTuple):
     bits: tuple[int, int] | None = None
     program: tuple[tuple[int, int], ...] = ()
     thread: tuple[int, int] | None = None
+    own_reads: bool = False
 
     @property
     def value_size(self) -> int:
@@ -224,6 +227,9 @@ class _Writer:
         p = self.program
         p.mov(R6, R1)
         p.map_value(R9, MEMORY)
+        if self.source.own_reads:
+            p.mov(R1, 1)
+            p.atomic("add", R9, RUNS, R1)
         if len(self.source.pieces) > 1:
             self._once()
         p.load(R7, R6, bpf.PT_REGS["rip"])

@@ -156,7 +156,8 @@ class Filter:
     ) -> None:
         """``write`` makes the program; ``value`` is what stands there now.  Raises BpfError and
         AssemblyError."""
-        self.source = source
+        # perf counts the reads by the program itself, for which the kernel does not run it again.
+        self.source = source = source._replace(own_reads=kernel_too and rw != WRITE)
         self.rw = rw
         self.kernel_too = kernel_too
         self.events: dict[int, list[Event]] = {}
@@ -214,6 +215,8 @@ class Filter:
 
     def hits(self) -> int:
         """Every access, whatever the program said of it."""
+        if self.source.own_reads:
+            return self.word(filters.RUNS) - self.word(filters.REPEATED)
         if not self.events:
             return self._ended
         counted = sum(e.count() for events in self.events.values() for e in events)

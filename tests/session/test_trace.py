@@ -294,6 +294,21 @@ def test_a_user_without_rights_is_told_and_served(session):
         assert by_line(gdb) == own_counts(gdb)
 
 
+def test_reads_by_the_recording_itself_are_no_hits(session):
+    if REFUSED:
+        pytest.skip(REFUSED)
+    with session("read_write_buffer") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("kwatch trace -k -a buffer")
+        gdb.cont()
+        out = gdb.cmd("kwatch trace")
+        told = re.search(r"of buffer: ([\d,]+) hits, ([\d,]+) recorded, lost 0;", out)
+        assert told and told[1] == told[2], out
+        by_user = gdb.cmd("kwatch trace show -n 10000")
+        assert len(re.findall(rf":{line('read_write_buffer.c', 'store')} ", by_user)) == 50
+        assert len(re.findall(rf":{line('read_write_buffer.c', 'load')} ", by_user)) == 50
+
+
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv takes capabilities away")
 def test_what_may_be_locked_is_enough_for_threads_one_after_the_other(session):
     with session("short_threads", before=NOBODY) as gdb:
