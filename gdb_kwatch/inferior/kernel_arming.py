@@ -15,10 +15,11 @@ from gdb_kwatch.core.debugreg import SLOTS, Piece
 from gdb_kwatch.linux import perf_event, signals, slots
 from gdb_kwatch.linux.perf_event import NoSlot, NoThread, PerfError
 
-from . import by_value, gdbfacts, programs
+from . import by_value, programs
 from .faults import guarded
 from .handlers import Handlers
 from .kernel_conditions import Programs
+from .kernel_room import Rooms
 from .kernel_sight import Sight
 from .kernel_watch import KernelWatch, Listed
 from .thread_events import ThreadEvents
@@ -96,48 +97,25 @@ class Arming:
         number, reason = signals.choose(inferior.pid) if inferior.pid else (signals.HARMLESS[0], "")
         if number is None:
             return PerfError(errno.EBUSY, reason)
+        rooms = self._rooms()
         for thread in inferior.threads():
             lwp = thread.ptid[1]
             free, own = slots.free_slots(lwp), self.events.on(lwp)
             if free is None:
                 continue
-            free = min(free, max(self.room(lwp, programs.selected(), pieces) - len(own), 0))
+            free = min(free, max(rooms.on(lwp, programs.selected(), pieces) - len(own), 0))
             if free < len(pieces - own):
                 return NoSlot(errno.ENOSPC, self._why_no_slot(lwp, free))
         return None
 
-    def room(
-        self, lwp: int, space: gdb.Progspace | None, new: frozenset[Piece] = frozenset()
-    ) -> int:
-        """How many of perf's events a thread may have besides the watchpoints of gdb's there are.
-
-        gdb puts these into the lowest registers, and one that ptrace was given once stays reserved
-        (`linux.slots`): where the two are not the same ones, there is less than what is in use
-        lets expect, and gdb could not resume the program any more ("No space left on device").
-        """
-        foreign = self.registry.slots.foreign_slots(space) if space is not None else 0
-        left = max(SLOTS - foreign, 0)
-        # Who is to go for what is ``new`` may still be there.
-        count = min(self._in_registers(space), max(left - len(self.events.on(lwp) | new), 0))
-        try:
-            return max(left - slots.reserved_with(lwp, count, gdbfacts.inserts_at_once()), 0)
-        except OSError:
-            return SLOTS
-
-    def _room_in(self, watch: Watch) -> int:
-        lwps = [lwp for lwp, _ in self.threads_of(watch)]
-        return min((self.room(lwp, watch.progspace) for lwp in lwps), default=SLOTS)
-
-    def _in_registers(self, space: gdb.Progspace | None) -> int:
-        """How many slots gdb's own watchpoints of a program take."""
-        found = [w for w in self.registry.owners() if w.in_registers and w.progspace == space]
-        return len({piece for w in found if w.enabled and not w.waits for piece in w.pieces})
+    def _rooms(self) -> Rooms:
+        return Rooms(self.registry, self.events)
 
     def _why_no_slot(self, lwp: int, free: int) -> str:
         text = f"{free} of 4 free on LWP {lwp}"
         try:
             own = len(self.events.on(lwp))
-            count = min(self._in_registers(programs.selected()), SLOTS - own)
+            count = min(self._rooms().count(programs.selected()), SLOTS - own)
             held = min(slots.reserved_with(lwp, count), SLOTS - own)
         except OSError:
             return text
@@ -208,7 +186,13 @@ class Arming:
         """Kernel sight takes the slots that are left, and says so."""
         if self.sight.catchpoint is None:
             return
-        new, without = self.sight.share_out(self._room_in)
+        rooms = self._rooms()
+
+        def room(watch: Watch) -> int:
+            lwps = [lwp for lwp, _ in self.threads_of(watch)]
+            return min((rooms.on(lwp, watch.progspace) for lwp in lwps), default=SLOTS)
+
+        new, without = self.sight.share_out(room)
         for watch in new:
             gdb.write(
                 f"{watch.mention}: the kernel's accesses are seen too, by "
@@ -260,16 +244,18 @@ class Arming:
 
     def make_way(self) -> None:
         """Have those go, the weakest first, that would keep gdb from resuming the program: see
-        `room`."""
+        kernel_room.py."""
         if not self.events.lwps():
             return
+        rooms = self._rooms()
         sighted = [watch for watch in self.all() if watch.sight]
-        if any(self._too_full(watch) is not None for watch in sighted):
+        if any(self._too_full(watch, rooms) is not None for watch in sighted):
             self.rearm()  # kernel sight takes what is left
+            rooms = self._rooms()
         for watch in sorted(self.watches(), key=lambda watch: (watch.priority, -watch.number)):
             if not (watch.armed and watch.enabled) or watch in self._disabled:
                 continue
-            lwp = self._too_full(watch)
+            lwp = self._too_full(watch, rooms)
             if lwp is not None and not self.events.is_unread(self.perf_pieces(watch)):
                 self._give_up(
                     watch,
@@ -277,13 +263,14 @@ class Arming:
                     "where ptrace keeps what gdb's watchpoints have used until the thread ends",
                 )
                 self.rearm()
+                rooms = self._rooms()
 
-    def _too_full(self, watch: Watch) -> int | None:
-        """A thread of its program's with more of perf's events than there is `room` for."""
+    def _too_full(self, watch: Watch, rooms: Rooms) -> int | None:
+        """A thread of its program's with more of perf's events than there is room for."""
         pieces = self.perf_pieces(watch)
         for lwp, _ in self.threads_of(watch):
             on = self.events.on(lwp)
-            if pieces & on and len(on) > self.room(lwp, watch.progspace):
+            if pieces & on and len(on) > rooms.on(lwp, watch.progspace):
                 return lwp
         return None
 

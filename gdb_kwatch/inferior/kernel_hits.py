@@ -401,7 +401,6 @@ class KernelHits:
             except gdb.GdbError as error:
                 self.session.tell_once(str(error))
         self._settle()
-        self.arming.make_way()
         self.serve()
         self.stop_signal.owe()
 
