@@ -139,8 +139,8 @@ class Sentinel(gdb.Breakpoint):
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
         self.piece = piece
-        if self.leaving:
-            return  # the one that is made in its place will (`Pool.renew`)
+        if self.leaving or not self.is_valid():
+            return  # the one that is made in its place will (`Pool.renew`, `Session.at_robbed`)
         if self.on or self.enabled:
             # Not by .enabled alone: it is False, and True again later, while gdb calls a function
             # of the program's (`disable_watchpoints_before_interactive_call_start`).
@@ -162,7 +162,9 @@ class Sentinel(gdb.Breakpoint):
 
     def refresh(self) -> None:
         """Enable it again where an earlier attempt was refused."""
-        if self.piece is not None and not self.leaving and not self.enabled:
+        if self.piece is None or self.leaving or not self.is_valid():
+            return
+        if not self.enabled:
             self.aim(self.piece)
 
     def remove(self) -> None:

@@ -237,3 +237,29 @@ def test_gdbs_own_finish_breakpoint(session):
         out = gdb.cont()
         assert re.search(r"returned 2", out)
         assert "watchpoint" not in out
+
+
+def test_hidden_watchpoints_deleted_in_the_middle_of_a_script(session):
+    """What the script does next, before the prompt where they are made again, works."""
+    with session("simultaneous") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("watch s.a")
+        gdb.cmd("rwatch s.b")
+        out = gdb.script(
+            "python\n"
+            "for bp in getattr(gdb.breakpoints, '__wrapped__', gdb.breakpoints)():\n"
+            "    if bp.number < 0:\n"
+            "        bp.delete()\n"
+            "end\n"
+            "watch s.c\n"
+            "kwatch s.d\n"
+            "disable 3\n"
+            "enable 3\n"
+            "delete 3\n"
+        )
+        assert "another script has deleted kwatch's hidden watchpoints" in out
+        assert "Hardware watchpoint 4: s.c\nHardware watchpoint 5: s.d\n" in out
+        assert gdb.cmd("kwatch doctor -traceback") == "No internal fault in this session.\n"
+        assert "internal fault" not in gdb.transcript.replace("No internal fault", "")
+        gdb.run_out()
+        assert max(len(trap["hits"]) for trap in gdb.hits()) == 3
