@@ -161,6 +161,7 @@ class Trap:
     place: Any = None
     call: KernelCall | None = None
     backwards: bool = False
+    outlived: bool = False  # the process has become another program since (exec)
 
     def json(self, place: dict[str, Any]) -> dict[str, Any]:
         """The object of the contract; ``place`` has pc, function, file, line, instruction."""
@@ -186,6 +187,7 @@ class History:
         self.count = 0
         self._ring: deque[Quiet | Trap] = deque(maxlen=limit)
         self._times: deque[int] = deque(maxlen=limit)  # ns of CLOCK_MONOTONIC
+        self._left: dict[int, int] = {}  # by inferior, the last trap of the program before
 
     def add(self, record: Quiet | Trap) -> None:
         self._ring.append(record)
@@ -194,6 +196,10 @@ class History:
     def next_number(self) -> int:
         self.count += 1
         return self.count
+
+    def leave(self, inferior: int) -> None:
+        """The traps of an inferior until now were in another program than what comes."""
+        self._left[inferior] = self.count
 
     def replace(self, trap: Trap) -> None:
         """Keep ``trap`` in full where it was kept in short."""
@@ -245,10 +251,13 @@ class History:
     def last(self, count: int | None = None) -> list[Trap]:
         """The newest ``count`` traps (all, if None), oldest first."""
         skip = 0 if count is None else max(len(self._ring) - count, 0)
-        return [
+        traps = [
             in_full(record) if isinstance(record, tuple) else record
             for record in islice(self._ring, skip, None)
         ]
+        for trap in traps if self._left else ():
+            trap.outlived = trap.number <= self._left.get(trap.inferior, 0)
+        return traps
 
     def __len__(self) -> int:
         return len(self._ring)

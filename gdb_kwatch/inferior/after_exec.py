@@ -35,13 +35,16 @@ class AfterExec:
         self._unknown: set[int] = set()  # processes that kwatch has not seen from the start
         registry.slots.lost_slots = self.lost
 
-    def called(self, space: gdb.Progspace) -> None:
-        """gdb drops the symbols of a program: exec, or the user's ``file``, which is no matter."""
+    def called(self, space: gdb.Progspace) -> bool:
+        """gdb drops the symbols of a program: exec (True), or the user's ``file``, which is no
+        matter."""
         pid = gdb.selected_inferior().pid
-        if pid and space == programs.selected() and ptrace.stands_at_exec(pid):
-            pieces = self._wanted()
-            self._empty[pid] = space.filename, pieces
-            self._counted[pid] = self._counted.get(pid, set()) | pieces | self._elsewhere(pid)
+        if not pid or space != programs.selected() or not ptrace.stands_at_exec(pid):
+            return False
+        pieces = self._wanted()
+        self._empty[pid] = space.filename, pieces
+        self._counted[pid] = self._counted.get(pid, set()) | pieces | self._elsewhere(pid)
+        return True
 
     def take_over(self) -> None:
         """kwatch comes, or comes back: what has happened before nobody can tell yet."""

@@ -50,6 +50,12 @@ def filename() -> str | None:
     return None if space is None else space.filename
 
 
+def is_another(number: int) -> bool:
+    """Whether the inferior of that number has another program than the selected one."""
+    space = None if number == gdb.selected_inferior().num else _known.get(number)
+    return space is not None and space.is_valid() and space.filename != filename()
+
+
 def is_half_read(objfile: gdb.Objfile) -> bool:
     """In new_objfile: whether a command (``file``) reads the symbols of a program that is stopped.
     It is not relocated yet, and what is looked up from a frame of it now, gdb does not find later

@@ -510,7 +510,8 @@ class Session:
         for watch in self.registry.watches.values():
             if watch.progspace == event.progspace:
                 watch.pid = -1
-        self.after_exec.called(event.progspace)
+        if self.after_exec.called(event.progspace):
+            self.engine.history.leave(gdb.selected_inferior().num)
         self._drop_conditions(event.progspace)
         self._stale = bool(self.registry.watches)
         thread = gdbfacts.selected_thread()

@@ -11,9 +11,12 @@ from gdb_kwatch.core.debugreg import WRITE
 from gdb_kwatch.core.instruction import MemoryAccess, memory_accesses, parse
 from gdb_kwatch.core.records import Region
 
+from . import programs
 from .access import Access, find_access
 from .kernel_callers import callers, outside_libraries
 from .machine_code import symbol_of
+
+_NOWHERE = Access(reason="it was in another program")
 
 
 class Symbols:
@@ -21,6 +24,7 @@ class Symbols:
 
     def __init__(self, regions: Sequence[Region]) -> None:
         self.regions = tuple(regions)
+        self._program = programs.filename()
         self._accesses: dict[tuple[int, bool], Access] = {}
         self._frames: dict[int, str] = {}
         self._callers: dict[tuple[int, ...], int] = {}
@@ -32,6 +36,8 @@ class Symbols:
         that it had then it can be told for certain more often."""
         found = self._accesses.get((ip, kernel))
         if found is None:
+            if programs.filename() != self._program:
+                return _NOWHERE  # exec, or another inferior: what is there now is of no use
             found = find_access(ip, () if kernel else self.regions, live=False)
             if found.line is None and found.function is None:
                 found = _by_line(ip, found)

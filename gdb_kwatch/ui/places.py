@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gdb_kwatch.core.records import ACCESS_RW, KERNEL, USER, Region, Trap
+from gdb_kwatch.inferior import programs
 
 if TYPE_CHECKING:
     from gdb_kwatch.inferior.kernel_traps import Hand
@@ -55,6 +56,11 @@ def place_of(trap: Trap, regions: Sequence[Region] = ()) -> Place:
         return NOWHERE
     if trap.backwards:
         return Place(trap.pc, certain=False, reason="the program went back, and stands before it")
+    if trap.outlived:
+        return Place(trap.pc, certain=False, reason="the process has become another program since")
+    if programs.is_another(trap.inferior):
+        reason = f"it was in the program of inferior {trap.inferior}"
+        return Place(trap.pc, certain=False, reason=reason)
     from gdb_kwatch.inferior.access import find_access  # on first use: it takes time to load
 
     live = bool(regions)

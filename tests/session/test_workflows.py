@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+from harness import line
 
 # gdb 13.1 and older cannot call a function of a program on a CPU with AMX, without kwatch as well.
 UNABLE = "Couldn't write extended state"
@@ -174,6 +175,22 @@ def test_another_program_in_the_same_process(session, program, bits):
         assert [(o, n) for number, o, n in told if number == 1] == [
             (str(n), str(n + 1)) for n in range(6)
         ]
+
+
+def test_an_access_before_exec_is_not_told_by_the_code_that_is_there_now(session, program):
+    with session("exec_other") as gdb:
+        gdb.cmd(f"set args {program('simultaneous')}")
+        gdb.run_to("main")
+        gdb.cmd('kwatch -log "it is {new} at {line}" pair.a')
+        gdb.cmd("kwatch trace pair.a")
+        out = gdb.cont()
+        assert f"it is 100 at exec_other.c:{line('exec_other.c', 'before')}" in out
+        assert "exited" in out
+        (trap,) = gdb.hits()
+        assert (trap["function"], trap["file"], trap["line"]) == (None, None, None)
+        shown = gdb.cmd("kwatch trace show")
+        assert re.search(rf"^\d+\.\d+ +1 +{trap['pc']} ", shown, re.M), shown
+        assert ".c:" not in shown + gdb.cmd("kwatch last 1") + gdb.cmd("kwatch hits")
 
 
 @pytest.mark.parametrize("kind", ["exec_other", "exec_other_static"])
