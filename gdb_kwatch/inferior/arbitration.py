@@ -128,6 +128,9 @@ class Arbitration:
                 watch.head.request = made
                 if made.installed:
                     self._call_installed(watch.head)
+                elif watch.head.refused:
+                    self.note(watch.head, self.why_waiting(watch.head))
+                watch.head.refused = False
             elif (request.fixed, request.mergeable) != (fixed, mergeable) and not watch.everywhere:
                 watch.request = None  # adoption was switched, or it is resolved at last
                 self.arbiter.release(request)
@@ -138,6 +141,7 @@ class Arbitration:
         except Refused:
             # More than the CPU has: gdb makes it a software watchpoint at resume.
             self.release(watch)
+            watch.head.refused = True
         finally:
             self._cause = before
 
@@ -284,6 +288,9 @@ class Arbitration:
         if request is None:
             watch.carried = watch.head is not watch
             watch.pieces = watch.needs
+            left = watch.refused and watch.enabled and watch.in_registers
+            if left and watch.head is watch and not watch.on:
+                watch.on = self.switch(watch, True)  # it has waited: software, as for any other
             return
         pieces = request.held(watch.progspace)
         if watch.head is not watch:

@@ -143,6 +143,7 @@ class Watch:
         self.priority = NATIVE if options is None else options.priority
         self.request: Request | None = None  # what the arbiter knows of it
         self.head: Watch = self  # that of a leg is the kwatch itself
+        self.refused = False  # by the arbiter: it needs more than there are
         self.displaced = False
         self.was_installed = True
         self.carried = False

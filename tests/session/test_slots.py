@@ -115,6 +115,22 @@ def test_a_native_that_waits_is_on_again_when_it_is_left_alone(session):
         assert gdb.list()[6]["state"] == "installed"
 
 
+def test_one_that_waits_and_then_needs_more_slots_than_there_are_is_software(session):
+    """Nobody would turn it on again: it was listed as installed, and watched nothing."""
+    with session("churn") as gdb:
+        gdb.run_to("main")
+        gdb.cmd("set var heap = (int *) &wide")
+        for place in ("alpha", "beta", "place[0]", "place[1]"):
+            gdb.cmd(f"watch {place}")
+        assert "kwatch 6 waits for a slot" in gdb.cmd("kwatch *(char (*)[16]) heap")
+        gdb.cmd("set var heap = (int *) &buffer[1]")  # 16 bytes from an odd address: five slots
+        gdb.cmd("stepi")
+        assert gdb.list()[6]["state"] == "software"
+        gdb.cmd("set var buffer[3] = 9")
+        # Where gdb takes the user's own writes for no hits: at what calloc gives.
+        assert "Watchpoint 6: *(char (*)[16]) heap\n" in gdb.cont()
+
+
 def test_hardware_breakpoints_hold_slots(session):
     with session("simultaneous") as gdb:
         gdb.run_to("main")
