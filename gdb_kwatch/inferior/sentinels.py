@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import count, repeat
 
 import gdb
@@ -33,7 +34,7 @@ import gdb
 from gdb_kwatch.core.debugreg import READ_WRITE, SLOTS, WRITE, Piece
 
 from . import programs
-from .gdbfacts import can_enable, memory_lvalue
+from .gdbfacts import can_enable, inserts_at_once, memory_lvalue
 
 # Raised by each evaluation of a write sentinel, and by whoever asks.
 tick = count(1).__next__
@@ -68,9 +69,9 @@ class Slot(gdb.Function):
         super().__init__(self.name)
         self.free()
 
-    def free(self) -> None:
+    def free(self, parked: gdb.Value | None = None) -> None:
         self.holds = False
-        self.invoke = repeat(0).__next__
+        self.invoke = repeat(0 if parked is None else parked).__next__
 
     def hold(self, piece: Piece) -> None:
         """Stand for ``piece``, where its memory can be read: gdb's own watchpoint has no slot
@@ -101,8 +102,11 @@ class Sentinel(gdb.Breakpoint):
 
     decide: Callable[[Sentinel], bool]
 
-    def __init__(self, write: bool, piece: Piece | None = None) -> None:
+    def __init__(
+        self, write: bool, piece: Piece | None = None, parked: gdb.Value | None = None
+    ) -> None:
         self.write = write
+        self.parked = parked
         self.made = next_made()
         self.space = programs.selected()  # gdb puts it there, for good
         self.leaving = False
@@ -128,13 +132,10 @@ class Sentinel(gdb.Breakpoint):
         self._switch_on()
 
     def _hold(self) -> None:
-        if self.piece is None:
-            if self.write:
-                self.slot.free()
-        else:
+        if self.piece is not None:
             self.slot.hold(self.piece)
-            if self.write and not self.slot.holds:
-                self.slot.free()
+        if self.write and (self.piece is None or not self.slot.holds):
+            self.slot.free(self.parked)
 
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
@@ -160,6 +161,17 @@ class Sentinel(gdb.Breakpoint):
             # Software: gdb would single-step the program for it (can-use-hw-watchpoints 0).
             self.enabled = False
 
+    def park(self, parked: gdb.Value | None) -> None:
+        """What it is to stand for while it is idle; see `Pool.park`."""
+        self.parked = parked
+        if self.piece is not None or self.leaving or not self.is_valid():
+            return
+        self._hold()
+        if parked is not None and self.write and self.type == gdb.BP_WATCHPOINT:
+            with suppress(gdb.error):  # no slot, where gdb inserts it at once
+                self.enabled = True
+            self.enabled = False
+
     def refresh(self) -> None:
         """Enable it again where an earlier attempt was refused."""
         if self.piece is None or self.leaving or not self.is_valid():
@@ -182,13 +194,14 @@ class Sentinel(gdb.Breakpoint):
 class Pool:
     """The sentinels of one program space."""
 
-    def __init__(self) -> None:
+    def __init__(self, parked: bool = False) -> None:
         """Raises gdb.error where nothing can be made now; then nothing is left behind."""
         self.sentinels: list[Sentinel] = []
+        self.parked = _memory_to_park() if parked else None
         self._unserved: set[Piece] = set()
         try:
             for _ in range(SLOTS):
-                self.sentinels.append(Sentinel(write=True))
+                self.sentinels.append(Sentinel(write=True, parked=self.parked))
         except gdb.error:
             self.discard()
             raise
@@ -217,6 +230,21 @@ class Pool:
                 idle.aim(piece)
             else:
                 self._unserved.add(piece)
+
+    def park(self, parked: bool) -> None:
+        """Whether those that are idle are to have a location somewhere in memory.
+
+        One without memory has one at address 0 (`add_dummy_location`).  Where the user's stands
+        there too, behind a null pointer, and gdb has more than 16 locations to sort, it reads
+        beyond their end: each of the two is less than the other, one by the kind of its location
+        and one by its number (`bp_location_is_less_than`; 10 to 18).  But gdb evaluates those that
+        have one at each resume, so they have none otherwise.
+        """
+        if parked == (self.parked is not None):
+            return
+        self.parked = _memory_to_park() if parked else None
+        for sentinel in self.sentinels:
+            sentinel.park(self.parked)
 
     def keep(self, pieces: Iterable[Piece]) -> None:
         """Stand on none but ``pieces``, while another program space is current: gdb puts no
@@ -253,7 +281,7 @@ class Pool:
         if piece is None:
             return None
         try:
-            made = Sentinel(piece.rw == WRITE, piece)
+            made = Sentinel(piece.rw == WRITE, piece, self.parked)
         except gdb.error:
             return None
         self.sentinels.append(made)
@@ -274,7 +302,7 @@ class Pool:
         place = self.sentinels.index(sentinel)
         sentinel.discard()
         try:
-            self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece)
+            self.sentinels[place] = Sentinel(sentinel.write, sentinel.piece, self.parked)
         except gdb.error:  # ``breakpoint always-inserted``, and no slot: it is tried again
             del self.sentinels[place]
             if sentinel.piece is not None:
@@ -296,6 +324,20 @@ def _any_memory() -> Piece | None:
         return Piece(int(gdb.parse_and_eval("$sp")) & -8, 8, READ_WRITE)
     except gdb.error:
         return None
+
+
+def _memory_to_park() -> gdb.Value | None:
+    """What idle sentinels stand for while they are parked.  None where gdb would give each a slot
+    for a moment, or could enable none."""
+    piece = _any_memory() if can_enable() and not inserts_at_once() else None
+    if piece is None:
+        return None
+    lvalue = memory_lvalue(piece.address, piece.length)
+    try:
+        lvalue.fetch_lazy()
+    except gdb.error:
+        return None
+    return lvalue
 
 
 def define_functions() -> None:

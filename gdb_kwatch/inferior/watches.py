@@ -621,7 +621,7 @@ class Registry:
             # In the middle of a fork gdb 13 fails to insert the parent's watchpoints into the
             # child; the next event of the child, or its first stop, finds it ready.
             with suppress(gdb.error):
-                self.pools[space] = Pool()
+                self.pools[space] = Pool(self._may_be_null())
 
     def aim(self, let_go: Callable[[], None] | None = None) -> None:
         """Put a sentinel on each piece that a watchpoint of this program space watches, and take
@@ -644,7 +644,16 @@ class Registry:
         if let_go is not None:
             pool.keep(wanted)
             let_go()
+        pool.park(self._may_be_null())
         pool.aim(wanted)
+
+    def _may_be_null(self) -> bool:
+        """Whether gdb may watch at address 0 in the current program, behind a null pointer."""
+        return any(
+            watch.access != "execute"
+            and (watch.moves or any(piece.address == 0 for piece in watch.needs))
+            for watch in self.here()
+        )
 
     def catch_up(self) -> list[Watch]:
         """What had to wait until the language could be changed; returns whose it was."""

@@ -111,3 +111,17 @@ def test_an_operand_that_is_not_there_takes_no_slot(session, sum_of):
         for number, place in enumerate(["alpha", "place[0]", "place[1]"], 3):
             gdb.cmd(f"kwatch {place}")
             assert gdb.list()[number]["state"] == ("waiting" if number == 5 else "installed")
+
+
+def test_a_null_pointer_beside_many_breakpoints(session):
+    """gdb puts the idle hidden watchpoints and what lies behind a null pointer at address 0, in no
+    order, and sorts more than 16 locations beyond their end: "Fatal signal: Segmentation fault"."""
+    with session("list_walk") as gdb:
+        gdb.run_to("main")
+        for end in (68, 52, 48, 35, 0, 31, 71, 67, 95, 24):
+            gdb.cmd(f"break *((char *) main + {4096 + end})")
+        gdb.cmd("watch ring[2].next->next")
+        for end in (15, 84, 37):
+            gdb.cmd(f"break *((char *) main + {4096 + end})")
+        out = gdb.cmd("watch ring[0].next->next")
+        assert out.startswith("Hardware watchpoint 16"), out
