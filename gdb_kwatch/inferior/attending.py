@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import gdb
 
-from gdb_kwatch.linux import ptrace
+from gdb_kwatch.linux import ptrace, signals
 
 from . import gdbfacts
 from .accesses import Run
@@ -26,6 +26,7 @@ from .background import Background
 # The signals that stop a process: as long as gdb is there they do not (ptrace(2), "Group-stop").
 STOPPING = ("SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _LOOK = 0.02
+_AGAIN = 0.5  # seconds, after which a signal that nobody takes is looked for
 _DYING = 5.0  # seconds: what is killed has none of its threads stopped, and is not yet gone
 _ROUNDS = 10  # one is enough, but for a program that makes traps which look like gdb's
 _INT3 = b"\xcc"
@@ -91,7 +92,7 @@ class AttendedRun(Run):
         self._ends = 0.0
         self._lock = threading.Lock()
         self._going = False
-        self._sent = False
+        self._sent = 0.0  # when, by time.monotonic
 
     def go(self) -> None:
         self._pid = gdb.selected_inferior().pid
@@ -156,12 +157,19 @@ class AttendedRun(Run):
         )
 
     def interrupt(self) -> None:
-        """From any thread; once."""
+        """From any thread, as often as it likes: a SIGCONT that comes before any thread could take
+        our signal has dropped it, so it is sent again; and it would drop a SIGCONT that waits
+        (``prepare_signal``, kernel/signal.c)."""
+        now = time.monotonic()
         with self._lock:
-            if self._going and not self._sent:
-                self._sent = True
+            if not self._going or (self._sent and now < self._sent + _AGAIN):
+                return
+            if signals.is_coming(self._pid, signal.SIGCONT):
+                return
+            if not self._sent or not signals.is_pending(self._pid, signal.SIGSTOP):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._pid, signal.SIGSTOP)
+            self._sent = now
 
     def _at_stop(self, event: gdb.StopEvent) -> None:
         # gdb tells of a SIGTRAP as of a step's end (emit_stop_event, gdb/python/py-stopevent.c).
@@ -194,7 +202,9 @@ class AttendedRun(Run):
             # gdb passes on all SIGTRAPs or none when it detaches; when it goes on it drops those of
             # watchpoints that are no more.
             for _ in range(_ROUNDS):
-                if len({own for _, own in self._trapped()}) < 2 or not self._is_at_our_signal():
+                twice = signals.is_pending(self._pid, signal.SIGSTOP)
+                mixed = len({own for _, own in self._trapped()}) > 1
+                if not (twice or mixed) or not self._is_at_our_signal():
                     break
                 gdb.execute("queue-signal 0", to_string=True)
                 with contextlib.suppress(ProcessLookupError):

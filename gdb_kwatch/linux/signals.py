@@ -23,13 +23,14 @@ HARMLESS = (signal.SIGURG, signal.SIGWINCH)
 
 
 def masks(pid: int) -> dict[str, int]:
-    """SigBlk, SigIgn and SigCgt of a process or thread, bit N-1 for signal N; {} if it is gone."""
+    """SigBlk, SigIgn, SigCgt and ShdPnd of a process or thread, bit N-1 for signal N; {} if it is
+    gone."""
     found = {}
     try:
         with open(f"/proc/{pid}/status") as lines:
             for line in lines:
                 name, _, value = line.partition(":")
-                if name in ("SigBlk", "SigIgn", "SigCgt"):
+                if name in ("SigBlk", "SigIgn", "SigCgt", "ShdPnd"):
                     found[name] = int(value, 16)
     except OSError:
         pass
@@ -38,6 +39,22 @@ def masks(pid: int) -> dict[str, int]:
 
 def has(mask: int, number: int) -> bool:
     return bool(mask >> (number - 1) & 1)
+
+
+def is_pending(pid: int, number: int) -> bool:
+    """Whether a signal to the process as a whole is still to be taken by one of its threads."""
+    return has(masks(pid).get("ShdPnd", 0), number)
+
+
+def is_coming(pid: int, number: int) -> bool:
+    """The same, where there is a thread that does not block it."""
+    if not is_pending(pid, number):
+        return False
+    try:
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return False
+    return not all(is_blocked(lwp, number) for lwp in threads)
 
 
 _SI_TKILL, _SI_KERNEL = -6, 0x80  # si_code, bits/siginfo-consts.h

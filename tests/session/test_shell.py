@@ -21,6 +21,7 @@ import pytest
 from harness import gdb_command, line
 
 from gdb_kwatch.linux import filters as kernel
+from gdb_kwatch.linux import signals
 
 ROOT = Path(__file__).resolve().parents[2]
 KWATCH = (sys.executable, "-m", "gdb_kwatch")
@@ -333,6 +334,32 @@ def test_somebody_stops_the_process(program, way, number):
         assert (watched.status("State")[0], watched.tracer()) == ("T", 0)
     finally:
         watched.close()
+
+
+def test_a_sigcont_drops_the_signal_that_ends_the_look(program, way):
+    """While the process waits in vfork it can take no signal."""
+    process = subprocess.Popen(
+        [program("in_vfork")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        pid = int(process.stdout.readline())
+        with begun("who", "-p", str(pid), "counter", "-for", "0.2", *way) as command:
+            process.send_signal(signal.SIGUSR1)
+            assert process.stdout.readline() == "waiting\n"
+            while not signals.is_pending(pid, signal.SIGSTOP):
+                pass
+            process.send_signal(signal.SIGCONT)
+            assert not signals.is_pending(pid, signal.SIGSTOP)
+            process.stdin.close()
+            _, error = command.communicate(timeout=TIMEOUT)
+        assert command.returncode == 0, error
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "1 SIGCONT\n"
+        assert process.wait(TIMEOUT) == 7
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize("traps", ["r", "R"], ids=["now and then", "all the time"])
