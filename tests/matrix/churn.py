@@ -280,6 +280,8 @@ class World:
             process.kill()
             process.wait()
         self.waiting.clear()
+        # Else a later session reads what no replay of it can.
+        (self.folder / "saved.gdb").unlink(missing_ok=True)
 
 
 class Gdb:
