@@ -49,10 +49,11 @@ for module in (perf_event, bpf):
 
 
 # Asked of the kernel, an errno's name is what the call fails with; the rest is about the program.
+# Not while gdb reads symbols for `run`: gdb 13.1 waits for ever in the next run then, also without
+# kwatch.
 KILL = "KILL"  # it is dead when the kernel is called
 KILL_AFTER = "KILL AFTER"  # it is dead as soon as the kernel has answered
-KILL_IN_GDB = "KILL IN GDB"  # it is dead when gdb is asked, not while gdb reads symbols for `run`:
-# gdb 13.1 waits for ever in the next run then, also without kwatch
+KILL_IN_GDB = "KILL IN GDB"  # it is dead when gdb is asked
 MEMORY = "MEMORY"  # gdb cannot read its memory
 KILLS = (KILL, KILL_AFTER, KILL_IN_GDB)
 PROGRAM = (*KILLS, MEMORY)
@@ -152,7 +153,9 @@ class Calls:
 
     def counted(self, real: Any, bad: int | None) -> Any:
         def call(*arguments: Any) -> int:
-            if self.do in (KILL_IN_GDB, MEMORY) or not self.due():
+            if self.do in (KILL_IN_GDB, MEMORY) or self.do in KILLS and in_new_objfile():
+                return real(*arguments)
+            if not self.due():
                 return real(*arguments)
             if self.do == KILL:
                 kill()

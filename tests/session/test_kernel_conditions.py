@@ -50,7 +50,8 @@ def test_one_stop_in_100_000_writes_and_all_are_counted(session):
         assert gdb.value("a") == "99997"
         assert "exited normally" in gdb.cont(timeout=60)  # 2 writes
         assert gdb.list()[2]["hits"] == 100_000 - lost
-        assert [len(t["hits"]) for t in gdb.hits()] == [1]
+        counts = [len(trap["hits"]) for trap in gdb.hits()]
+        assert counts in [[1] * (1 + more) for more in range(lost + 1)]
 
 
 @pytest.mark.parametrize(
