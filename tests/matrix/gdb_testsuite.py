@@ -57,6 +57,15 @@ RESULT = re.compile(
     r"(PASS|FAIL|XPASS|XFAIL|KPASS|KFAIL|UNRESOLVED|UNTESTED|UNSUPPORTED|ERROR|WARNING"
     r"|DUPLICATE|PATH): "
 )
+# Where a file sets seven read watchpoints, gdb cannot resume and its test knows that (KFAIL).
+IMPROVED = re.compile(
+    r"(PASS|FAIL): gdb\.base/watchpoint-unaligned\.exp: delete \d+$"
+    r"|K(FAIL|PASS): gdb\.base/watchpoint-unaligned\.exp: wpcount\(7\)"
+)
+WHY = (
+    "of seven rwatches gdb inserts none (KFAIL);\n"
+    "with kwatch three wait (KPASS), and `delete` says which one has come"
+)
 # Most patterns of gdb's tests let other lines pass: a fault there changes no result.
 FAULT = re.compile(r"Python Exception .*|Error occurred in Python.*")
 
@@ -130,24 +139,37 @@ def found(testsuite: Path, patterns: Iterable[str], version: str) -> list[str]:
 
 
 def run(gdb: str, testsuite: Path, tests: Iterable[str], flags: str, keep: Path) -> Run:
-    """One runtest in an empty folder; its log is kept in `keep`."""
+    """A runtest for each file, as one that ends early would leave the rest out; the logs are kept
+    in `keep`."""
+    runs = [run_one(gdb, testsuite, test, flags) for test in tests]
+    whole = Run(sum((each.results for each in runs), ()), "".join(each.log for each in runs))
+    keep.mkdir(parents=True, exist_ok=True)
+    (keep / "gdb.sum").write_text("\n".join(whole.results) + "\n")
+    (keep / "gdb.log").write_text(whole.log)
+    return whole
+
+
+def run_one(gdb: str, testsuite: Path, test: str, flags: str) -> Run:
+    """One runtest in an empty folder."""
     with tempfile.TemporaryDirectory(prefix="kwatch-runtest-") as scratch:
         Path(scratch, "site.exp").write_text(site(gdb, testsuite, scratch, flags))
         # Nothing of the user's: neither ~/.dejagnurc nor a start-up file or a history of gdb's.
         env = {"HOME": scratch, "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-        argv = ["env", "--unset=DEJAGNU", "runtest", "--tool", "gdb", *tests]
+        # Not the leader of its session: the terminal that mi-watch.exp opens would be its own, and
+        # end it with SIGHUP.
+        argv = ["sh", "-c", '"$@"; exit $?', "sh", "env", "--unset=DEJAGNU"]
+        argv += ["runtest", "--tool", "gdb", test]
         ended = processes.run(argv, seconds=SECONDS, env=env, cwd=scratch)
         if ended.code is None:
-            raise say.Stop(f"runtest did not come to an end:\n{ended.last_lines()}")
+            raise say.Stop(f"{test} did not come to an end:\n{ended.last_lines()}")
         summary, log = Path(scratch, "gdb.sum"), Path(scratch, "gdb.log")
         if not summary.exists():
             raise say.Stop(f"runtest could not run:\n{ended.last_lines()}")
-        keep.mkdir(parents=True, exist_ok=True)
-        shutil.copy(log, keep)
-        shutil.copy(summary, keep)
         lines = summary.read_text(errors="replace").splitlines()
-        results = tuple(line for line in lines if RESULT.match(line))
-        return Run(results, log.read_text(errors="replace"))
+        results = [line for line in lines if RESULT.match(line)]
+        if not any(line.strip() == "=== gdb Summary ===" for line in lines):
+            results.append(f"ERROR: {test}: runtest ended before its summary")
+        return Run(tuple(results), log.read_text(errors="replace"))
 
 
 def site(gdb: str, testsuite: Path, folder: str, flags: str) -> str:
@@ -281,7 +303,10 @@ def report(bare: Run, loaded: Run, verbose: bool) -> int:
     if not bare.results:
         print("no test ran at all")
         return 1
-    different = differences(bare, loaded)
+    found = differences(bare, loaded)
+    different = [line for line in found if not IMPROVED.match(line[2:])]
+    if len(different) < len(found):
+        print(f"{len(found) - len(different)} lines of watchpoint-unaligned.exp differ: {WHY}")
     for line in different:
         print(line)
         shown = printed(loaded.log, line[2:]) if verbose and line.startswith("+ ") else ""
@@ -294,7 +319,8 @@ def report(bare: Run, loaded: Run, verbose: bool) -> int:
         count = f"{len(different)} result lines differ, {sum(faults.values())} lines of faults"
         print(f"{count}; logs: {STORE / 'logs'}")
         return 1
-    print(f"the same {len(bare.results)} results with kwatch and without")
+    same = len(bare.results) - (len(found) - len(different)) // 2
+    print(f"the same {same} results with kwatch and without")
     return 0
 
 

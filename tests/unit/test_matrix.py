@@ -130,6 +130,17 @@ def test_the_same_results_are_fine_and_none_are_not():
     assert suite.report(suite.Run((), ""), suite.Run((), ""), verbose=False) == 1
 
 
+def test_where_kwatch_is_to_differ_it_is_said(capsys):
+    suite = module("gdb_testsuite")
+    file = "gdb.base/watchpoint-unaligned.exp"
+    bare = suite.Run((f"PASS: {file}: delete 7", f"KFAIL: {file}: wpcount(7) (PRMS: t/22389)"), "")
+    loaded = suite.Run((f"FAIL: {file}: delete 7", f"KPASS: {file}: wpcount(7) (PRMS t/22389)"), "")
+    assert suite.report(bare, loaded, verbose=False) == 0
+    assert "4 lines of watchpoint-unaligned.exp differ: of seven" in capsys.readouterr().out
+    other = suite.Run((f"FAIL: {file}: delete 7", f"FAIL: {file}: wpcount(4)"), "")
+    assert suite.report(bare, other, verbose=False) == 1
+
+
 def test_results_of_dejagnu_are_told_from_the_rest_of_its_summary():
     suite = module("gdb_testsuite")
     assert suite.RESULT.match("KFAIL: gdb.base/watchpoint.exp: later (PRMS: gdb/38)")
