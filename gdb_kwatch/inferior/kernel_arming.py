@@ -116,7 +116,7 @@ class Arming:
         try:
             own = len(self.events.on(lwp))
             count = min(self._rooms().count(programs.selected()), SLOTS - own)
-            held = min(slots.reserved_with(lwp, count), SLOTS - own)
+            held = min(slots.reserved(lwp, count), SLOTS - own)
         except OSError:
             return text
         others = max(4 - free - held - own, 0)

@@ -39,7 +39,7 @@ class Rooms:
         # Who is to go for what is new may still be there.
         count = min(self.count(space), max(left - len(self.events.on(lwp) | new), 0))
         try:
-            room = max(left - slots.reserved_with(lwp, count, self._stay), 0)
+            room = max(left - slots.reserved(lwp, count, self._stay), 0)
         except OSError:
             room = SLOTS
         if not new:

@@ -39,23 +39,16 @@ def free_slots(lwp: int) -> int | None:
     return len(taken)
 
 
-def reserved(lwp: int) -> int:
-    """How many slots ptrace has reserved on a stopped thread that this process traces.
+def reserved(lwp: int, count: int = 0, stay: bool = False) -> int:
+    """How many slots ptrace has reserved on a stopped thread that this process traces, or will have
+    once ``count`` pieces are in its registers: each takes the lowest register that is free
+    (``x86_insert_aligned_watchpoint``), also where ptrace has kept others.  ``stay``: what is in
+    them now is not taken out before.
 
     DR0 to DR3 read as 0 until ptrace is given the slot (``ptrace_get_debugreg``), and keep their
     address when it is switched off.  One that is on may stand at 0, where gdb follows a NULL
     pointer.  Raises OSError where the thread cannot be read.
     """
-    registers = ptrace.debug_registers(lwp)
-    on = registers.pieces()
-    return sum(address != 0 or slot in on for slot, address in enumerate(registers.addresses))
-
-
-def reserved_with(lwp: int, count: int, stay: bool = False) -> int:
-    """How many ptrace will have reserved once ``count`` pieces are in the registers of a stopped
-    thread: each takes the lowest register that is free (``x86_insert_aligned_watchpoint``), also
-    where ptrace has kept others.  ``stay``: what is in them now is not taken out before.  Raises
-    OSError where the thread cannot be read."""
     registers = ptrace.debug_registers(lwp)
     on = set(registers.pieces())
     kept = on | {slot for slot, address in enumerate(registers.addresses) if address}

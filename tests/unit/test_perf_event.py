@@ -276,8 +276,8 @@ def test_what_ptrace_will_have_reserved_depends_on_which_registers_come_next(mak
     for n in (2, 3):
         assert not ptrace.poke_debug_register(pid, n, ADDRESS + 8 * n)
     assert not ptrace.poke_debug_register(pid, 7, 1 << 4 | 1 << 6 | 0x9 << 24 | 0x9 << 28)
-    assert [slots.reserved_with(pid, n) for n in range(5)] == [2, 3, 4, 4, 4]
-    assert [slots.reserved_with(pid, n, stay=True) for n in range(5)] == [2, 2, 2, 3, 4]
+    assert [slots.reserved(pid, n) for n in range(5)] == [2, 3, 4, 4, 4]
+    assert [slots.reserved(pid, n, stay=True) for n in range(5)] == [2, 2, 2, 3, 4]
     opened(Request(ADDRESS, 8, WRITE, kernel=False, disabled=True), pid)
     assert not ptrace.poke_debug_register(pid, 0, ADDRESS)
     assert ptrace.poke_debug_register(pid, 1, ADDRESS)  # the kernel has no fifth
