@@ -222,9 +222,10 @@ class Engine:
         quiet = (history.count, number, thread.num, lwp, pc, key[0], touches, olds, news)
         history.add(quiet)
         self._lwp, self._asked, self._stop, self._quiet = lwp, 0, None, quiet
-        if not plan.simple or (olds != news and asked and self._passed_over(touches, olds, news)):
+        passed_over = self._passed_over(quiet) if asked and olds != news else []
+        if passed_over or not plan.simple:
             self._stop = Stop(quiet)
-            self._judge_all(self._stop, quiet, thread, by)
+            self._judge_all(self._stop, quiet, thread, by, passed_over)
         self._ignored = 0
         return True
 
@@ -262,7 +263,8 @@ class Engine:
         quiet = (self.history.count, number, thread.num, lwp, pc, dr6, touches, olds, news)
         self.history.add(quiet)
         self._lwp, self._asked, self._quiet, self._stop = lwp, 0, quiet, Stop(quiet)
-        self._judge_all(self._stop, quiet, thread, by)
+        passed_over = self._passed_over(quiet) if isinstance(by, Sentinel) else []
+        self._judge_all(self._stop, quiet, thread, by, passed_over)
         return True
 
     def _not_left_out(
@@ -283,15 +285,13 @@ class Engine:
         columns = tuple(zip(*kept))
         return columns[0], columns[1], columns[2]
 
-    def _passed_over(
-        self, touches: Sequence[Touch], olds: Sequence[Any], news: Sequence[Any]
-    ) -> list[Watch]:
+    def _passed_over(self, quiet: Quiet) -> list[Watch]:
         """Those that gdb has looked at and took for unchanged, where nobody but a sentinel is asked
         about a trap: what gdb finds changed it counts at once (`modified`).  Threads run on while
         gdb decides, so it may have read this value already for the trap before."""
         found = [
             touch.watch
-            for touch, old, new in zip(touches, olds, news)
+            for touch, old, new in zip(*quiet[TOUCHES:])
             if touch.blamed
             and old != new
             and touch.access == "write"
@@ -301,13 +301,16 @@ class Engine:
         return found if found and len(gdb.selected_inferior().threads()) > 1 else []
 
     def _judge_all(
-        self, stop: Stop, quiet: Quiet, thread: gdb.InferiorThread, by: Sentinel | Watch
+        self,
+        stop: Stop,
+        quiet: Quiet,
+        thread: gdb.InferiorThread,
+        by: Sentinel | Watch,
+        passed_over: Sequence[Watch],
     ) -> None:
         """What gdb does not judge itself: the missed ones, unchanged ones with -every, and those
         that it has passed over.  ``by``: who is asked, a watchpoint where gdb has judged that."""
-        columns = quiet[TOUCHES:]
-        passed_over = self._passed_over(*columns) if isinstance(by, Sentinel) else []
-        for touch, old, new in zip(*columns):
+        for touch, old, new in zip(*quiet[TOUCHES:]):
             watch: Watch = touch.watch
             if watch is by:
                 continue
