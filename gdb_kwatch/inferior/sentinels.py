@@ -137,10 +137,13 @@ class Sentinel(gdb.Breakpoint):
         if self.write and (self.piece is None or not self.slot.holds):
             self.slot.free(self.parked)
 
+    def _is_gone(self) -> bool:
+        return self.leaving or not self.is_valid()
+
     def aim(self, piece: Piece | None) -> None:
         """Stand on ``piece``; None: go idle.  Safe in every handler and in `stop`."""
         self.piece = piece
-        if self.leaving or not self.is_valid():
+        if self._is_gone():
             return  # the one that is made in its place will (`Pool.renew`, `Session.at_robbed`)
         if self.on or self.enabled:
             # Not by .enabled alone: it is False, and True again later, while gdb calls a function
@@ -164,7 +167,7 @@ class Sentinel(gdb.Breakpoint):
     def park(self, parked: gdb.Value | None) -> None:
         """What it is to stand for while it is idle; see `Pool.park`."""
         self.parked = parked
-        if self.piece is not None or self.leaving or not self.is_valid():
+        if self.piece is not None or self._is_gone():
             return
         self._hold()
         if parked is not None and self.write and self.type == gdb.BP_WATCHPOINT:
@@ -174,9 +177,7 @@ class Sentinel(gdb.Breakpoint):
 
     def refresh(self) -> None:
         """Enable it again where an earlier attempt was refused."""
-        if self.piece is None or self.leaving or not self.is_valid():
-            return
-        if not self.enabled:
+        if self.piece is not None and not self._is_gone() and not self.enabled:
             self.aim(self.piece)
 
     def remove(self) -> None:
