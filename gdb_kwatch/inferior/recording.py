@@ -235,7 +235,8 @@ class ByPerfRing:
         self._take_off([each for each in self.events if each[2] == pid])
 
     def _take_off(self, left: list[tuple[int, Event, int]]) -> None:
-        self.events = [each for each in self.events if each not in left]
+        gone = {event for _, event, _ in left}
+        self.events = [each for each in self.events if each[1] not in gone]
         self._last += [(number, *event.samples()) for number, event, _ in left]
         try:
             for _, event, _ in left:
@@ -268,7 +269,9 @@ class ByPerfRing:
         if not there:
             return
         # What may be locked for rings is little: those of threads that have ended are given back.
-        self._take_off([each for each in self.events if ptrace.has_ended(each[1].lwp)])
+        known = {t.ptid[1] for inferior in gdb.inferiors() for t in inferior.threads()}
+        ended = {lwp for lwp in there - known if ptrace.has_ended(lwp)}
+        self._take_off([each for each in self.events if each[1].lwp in ended])
         for inferior in gdb.inferiors():  # gdb 10 does not tell which thread is new
             for thread in inferior.threads() if inferior.pid in self._pids else ():
                 if thread.ptid[1] not in there:
