@@ -99,9 +99,9 @@ class Actions(gdb.Function):
 
     def add(self, watch: Watch, request: Request) -> None:
         """Put the function into the condition of a new kwatch; its commands after -do."""
-        from .symbols import Symbols  # on first use: it takes time to load
-
         if request.log is not None or ((request.only or request.without) and watch.in_registers):
+            from .symbols import Symbols  # on first use: it takes time to load
+
             self.of[watch.number] = Action(watch, request, Symbols(watch.regions))
             watch.log, watch.only, watch.without = request.log, request.only, request.without
             watch.acts = True
